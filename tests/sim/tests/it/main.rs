@@ -1,0 +1,10 @@
+//! The simulator over real sockets and real files.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, outside of `#[test]` functions"
+)]
+
+mod iso;
+mod workbook;
