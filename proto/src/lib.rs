@@ -1,1 +1,42 @@
-//! Placeholder.
+//! The wire contract `gantry.v1` and the words everyone shares. Pure: no async, no I/O.
+//!
+//! * **plan** — everything a deployment needs, complete and valid, without secrets: [`Plan`].
+//! * **secrets** — what the plan must not hold; in memory as [`Secrets`], everywhere else [sealed](sealed).
+//! * **job** — one carrying out of one plan by one agent, named by a [`JobId`] that the operator's side chooses.
+//! * **step, attempt, undo** — a job walks a table of steps ([`StepInfo`]); a step may be tried again, and undone.
+//! * **event** — what a job tells, numbered from 1 without gaps: [`Event`]. What is merely nice to see is a [`Sample`].
+//! * **view** — what events add up to: [`JobView`], the one fold used by controller, `ctl` and tests.
+//! * **result** — the JSON that later stages read: [`JobResult`].
+//! * **epoch** — rises when a job is retried or moved; an older one is refused.
+
+pub mod error;
+pub mod event;
+pub mod id;
+pub mod plan;
+pub mod problem;
+pub mod redact;
+pub mod result;
+pub mod sealed;
+pub mod secret;
+pub mod trace;
+pub mod view;
+mod wire;
+
+/// The generated messages, clients and servers of package `gantry.v1`.
+#[allow(clippy::all, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("gantry.v1");
+}
+
+/// Version of the protocol that Hello and Welcome carry.
+pub const PROTOCOL: u32 = 1;
+
+pub use error::Code;
+pub use event::{Body, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, UndoState};
+pub use id::{AgentId, JobId, StepId};
+pub use plan::{Plan, Secrets};
+pub use problem::{Problem, Severity, Verdict};
+pub use redact::Redactor;
+pub use result::JobResult;
+pub use secret::{REDACTED, Secret};
+pub use view::JobView;

@@ -1,0 +1,293 @@
+//! The plan: parsed, valid, complete and storable, and the secrets that it must not hold.
+//!
+//! The JSON form uses the workbook's own words (`cloudtower`, `management_network`, `cluster`, `hosts`, …), so that
+//! `ctl plan check`, the store and the agent all speak of the same keys.
+
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{Secret, v1};
+
+/// Form of the JSON in a [`v1::PlanDocument`].
+pub const PLAN_SCHEMA: &str = "gantry.plan/1";
+/// The largest plan that is accepted from the wire, bytes.
+pub const PLAN_MAX_BYTES: usize = 256 << 10;
+
+/// Everything that a deployment needs, every value resolved. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The VM and what runs in it.
+    pub cloudtower: CloudTower,
+    /// The organisation inside CloudTower (`文档描述!C15`).
+    pub organization: String,
+    /// The datacenter inside CloudTower (`文档描述!C17`).
+    pub datacenter: String,
+    /// In order, without duplicates: addresses or host names. Empty: the step is skipped.
+    pub ntp_servers: Vec<String>,
+    /// In order, without duplicates. Empty: the step is skipped.
+    pub dns_servers: Vec<Ipv4Addr>,
+    /// The network on which CloudTower goes (row 4, or row 5 when it is in use).
+    pub management_network: Network,
+    /// Row 4, the hosts' own management network.
+    pub default_management_network: Network,
+    /// Row 6, when it is filled.
+    pub storage_subnet: Option<String>,
+    /// The cluster that carries the VM.
+    pub cluster: Cluster,
+    /// The cluster's hosts.
+    pub hosts: Vec<Host>,
+    /// Components that are not deployed here.
+    pub other_components: OtherComponents,
+    /// First and last address of the temporary test range, when given.
+    pub temporary_range: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// How the VM is made and what happens on failure.
+    pub deployment: Deployment,
+    /// Which source won for each value, by key such as `cloudtower.ip` (R54).
+    pub sources: BTreeMap<String, Source>,
+}
+
+/// The VM and what runs in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudTower {
+    /// Address that the VM gets.
+    pub ip: Ipv4Addr,
+    /// Name on the platform, lower case (R8). The guest's own host name is not touched.
+    pub vm_name: String,
+    /// Version the workbook speaks of; compared with the ISO's name.
+    pub version: Option<String>,
+    /// Web user; only `root` can be created.
+    pub web_user: String,
+    /// Account for SSH.
+    pub ssh_user: String,
+    /// Serial in the workbook before the deployment: no sign that CloudTower exists (W27).
+    pub serial: Option<String>,
+    /// Sizing as the workbook words it.
+    pub sizing_text: Option<String>,
+}
+
+/// One row of the sheet `虚拟网络`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// 4 or 5.
+    pub row: u32,
+    /// Name of the virtual switch.
+    pub vds: String,
+    /// Name of the VM network.
+    pub network: String,
+    /// 0 means untagged.
+    pub vlan_id: u16,
+    /// `Access` in every known workbook.
+    pub vlan_type: String,
+    /// CIDR with host bits cleared, such as `192.0.2.0/24`.
+    pub subnet: String,
+    /// From the prefix length; no cell holds it.
+    pub netmask: Ipv4Addr,
+    /// Default gateway.
+    pub gateway: Ipv4Addr,
+}
+
+/// The cluster that carries the VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Name, for people.
+    pub name: Option<String>,
+    /// Management VIP; when missing, the hosts' addresses serve as endpoint.
+    pub vip: Option<Ipv4Addr>,
+    /// Fisheye user.
+    pub admin_user: String,
+    /// Serial in `主机规划!E19`.
+    pub serial: Option<String>,
+    /// Cluster functions (O19).
+    pub function: Option<String>,
+    /// Storage architecture (Q19).
+    pub storage_architecture: Option<String>,
+    /// Network architecture (Q20).
+    pub network_architecture: Option<String>,
+    /// Software version as worded in C19.
+    pub software_version_text: Option<String>,
+}
+
+/// One host of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Row in `主机规划`, 3 to 18.
+    pub row: u32,
+    /// Host name, for people.
+    pub hostname: Option<String>,
+    /// Management address: a Fisheye endpoint when the VIP does not answer.
+    pub mgmt_ip: Ipv4Addr,
+    /// Storage address.
+    pub storage_ip: Option<Ipv4Addr>,
+    /// BMC address.
+    pub bmc_ip: Option<Ipv4Addr>,
+    /// BMC user.
+    pub bmc_user: Option<String>,
+    /// SSH user of the host; not used by this flow.
+    pub ssh_user: Option<String>,
+}
+
+/// Components that are not deployed here, known for conflict checks only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherComponents {
+    /// Observability.
+    pub obs_ip: Option<Ipv4Addr>,
+    /// Backup.
+    pub backup_ip: Option<Ipv4Addr>,
+}
+
+/// How the VM is made and what happens on failure. Defaults: `flow.md` 2.2.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Shape of the VM (R24).
+    pub vm: VmShape,
+    /// Storage policy's name, compared without case.
+    pub storage_policy: String,
+    /// Storage address of the host that shall run the VM; `None` leaves it to the scheduler.
+    pub target_host: Option<Ipv4Addr>,
+    /// Which ISO; with nothing set the newest that matches the pattern.
+    pub iso: IsoChoice,
+    /// How the upload volume is asked for.
+    pub upload: UploadParams,
+    /// Free text in front of our mark in the VM's description.
+    pub vm_description: String,
+    /// Refuse an ISO without guest tools (C33).
+    pub require_guest_tools_in_iso: bool,
+    /// Make a failing NTP update a warning instead of a failure (`flow.md` 5.4).
+    pub ntp_failure_is_warning: bool,
+    /// What happens to what a failed job has made (C6).
+    pub rollback_policy: RollbackPolicy,
+}
+
+/// Shape of the VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmShape {
+    /// Virtual CPUs: as many sockets of one core.
+    pub vcpu: u32,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// System disk, bytes.
+    pub disk_bytes: u64,
+}
+
+/// Which ISO of the agent's directory to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IsoChoice {
+    /// Exact file name.
+    pub file_name: Option<String>,
+    /// Expected SHA-256 of the file, hexadecimal (R72).
+    pub sha256: Option<String>,
+    /// Expected MD5 of the file, hexadecimal.
+    pub md5: Option<String>,
+}
+
+/// Query parameters of the image calls (`fisheye.md` 4.1, 5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadParams {
+    /// `nfs` (C1).
+    pub device: String,
+    /// `2` (C2).
+    pub task_id: String,
+    /// Free text.
+    pub description: String,
+    /// Used only when the server sends no chunk size, bytes (C23).
+    pub chunk_size_fallback: u64,
+    /// Merged into the volume call (R33).
+    pub extra_volume_params: BTreeMap<String, String>,
+    /// Merged into the image list (R32).
+    pub extra_image_query_params: BTreeMap<String, String>,
+}
+
+/// What happens to what a failed job has made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RollbackPolicy {
+    /// Remove it.
+    #[default]
+    Auto,
+    /// Keep it, for a look.
+    Keep,
+}
+
+/// Which source won for a value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "from")]
+pub enum Source {
+    /// `ctl deploy --set`.
+    Override,
+    /// A cell, as `sheet!cell`.
+    Workbook {
+        /// The cell.
+        cell: String,
+    },
+    /// Computed from other values.
+    Derived {
+        /// The key it was computed from.
+        of: String,
+    },
+    /// The settings file.
+    Configuration,
+    /// The built-in default.
+    Default,
+}
+
+/// The secrets of a plan. In memory only as long as the process needs them.
+#[derive(Clone)]
+pub struct Secrets {
+    /// CloudTower's root password (`集群管理信息!G3`).
+    pub root_password: Secret,
+    /// Fisheye's password (`主机规划!M19`, C12).
+    pub fisheye_password: Secret,
+    /// Password of the SSH account (`集群管理信息!I3`).
+    pub ssh_password: Secret,
+    /// The captured encoded form for method P3 (`cloudtower.md` 4.1), when configured.
+    pub root_password_encoded: Option<Secret>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(crate::REDACTED)
+    }
+}
+
+/// A [`v1::PlanDocument`] that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanDocumentError {
+    /// From a newer peer.
+    #[error("the plan has form \"{0}\", this version reads \"{PLAN_SCHEMA}\"")]
+    Schema(String),
+    /// Larger than [`PLAN_MAX_BYTES`].
+    #[error("the plan has {0} bytes, the limit is {PLAN_MAX_BYTES}")]
+    TooLarge(usize),
+    /// The hash does not belong to the bytes.
+    #[error("the plan's hash does not match its content")]
+    Hash,
+    /// Not the JSON that the form demands.
+    #[error("the plan is not valid JSON of its form")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Plan {
+    /// The plan as it travels: its JSON bytes and their hash. Keys come in the order of the structs, so equal plans
+    /// give equal bytes.
+    pub fn to_document(&self) -> Result<v1::PlanDocument, PlanDocumentError> {
+        let json = serde_json::to_vec(self)?;
+        let sha256 = Sha256::digest(&json).to_vec();
+        Ok(v1::PlanDocument { schema: PLAN_SCHEMA.to_owned(), json, sha256 })
+    }
+
+    /// Checks form, size and hash, then reads the plan.
+    pub fn from_document(document: &v1::PlanDocument) -> Result<Self, PlanDocumentError> {
+        if document.schema != PLAN_SCHEMA {
+            return Err(PlanDocumentError::Schema(document.schema.chars().take(80).collect()));
+        }
+        if document.json.len() > PLAN_MAX_BYTES {
+            return Err(PlanDocumentError::TooLarge(document.json.len()));
+        }
+        if Sha256::digest(&document.json)[..] != document.sha256[..] {
+            return Err(PlanDocumentError::Hash);
+        }
+        Ok(serde_json::from_slice(&document.json)?)
+    }
+}

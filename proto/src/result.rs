@@ -1,0 +1,193 @@
+//! The shared context of `flow.md` 7: what a job leaves for later stages, as JSON. On failure it has `error` and no
+//! `status` (R63); what was known before stays.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Failure, Leftover, REDACTED};
+
+/// The whole document: one key for each stage.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// The stage `deploy_cloudtower`.
+    pub deploy_cloudtower: DeployCloudtower,
+}
+
+/// What the stage `deploy_cloudtower` leaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeployCloudtower {
+    /// `SERVICE_READY`, and only then.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub status: Option<String>,
+    /// Why it failed; never beside `status`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub error: Option<ErrorRecord>,
+    /// CloudTower's address.
+    pub ip: String,
+    /// CloudTower's URL (C20).
+    pub base_url: String,
+    /// The Fisheye endpoint that was used last.
+    pub fisheye_base_url: Option<String>,
+    /// The ISO image.
+    pub iso: Option<IsoResult>,
+    /// The same object under the design document's other name (C19).
+    pub iso_upload: Option<IsoResult>,
+    /// The VM.
+    pub vm: Option<VmResult>,
+    /// Its network.
+    pub network: Option<NetworkResult>,
+    /// What was set up inside.
+    pub cloudtower: CloudTowerResult,
+    /// Log files on the agent, relative to the job's directory.
+    pub logs: LogsResult,
+    /// Seconds by phase.
+    pub timings: TimingsResult,
+    /// What could not be removed.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// Why the stage failed (R63, R66).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorRecord {
+    /// The step that failed.
+    pub step: String,
+    /// Stable word.
+    pub code: String,
+    /// What was attempted, on what, and why it failed.
+    pub message: String,
+    /// Everything else that is known.
+    pub detail: Failure,
+}
+
+/// The ISO image (R31, R40).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IsoResult {
+    pub image_uuid: String,
+    pub zbs_volume_id: Option<String>,
+    pub image_path: String,
+    pub file_name: String,
+    /// Bytes.
+    pub file_size: u64,
+    /// Bytes; `None` when the image was reused.
+    pub chunk_size: Option<u64>,
+    /// Chunks that this job has sent and had acknowledged.
+    pub uploaded_chunks: u64,
+    /// Their numbers, such as `0-947`.
+    pub chunk_numbers: String,
+    /// Of the local file, hexadecimal.
+    pub sha256: String,
+    /// Of the local file, hexadecimal.
+    pub md5: String,
+    /// An image that was there before was used; nothing was sent.
+    pub skipped: bool,
+}
+
+/// The VM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VmResult {
+    pub name: String,
+    pub uuid: Option<String>,
+    pub storage_policy_uuid: Option<String>,
+    pub os_version: Option<String>,
+    pub guest_agent_state: Option<String>,
+    /// Fisheye's job that made it.
+    pub job_id: Option<String>,
+}
+
+/// Its network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetworkResult {
+    pub ip: String,
+    pub gateway: String,
+    pub subnet_mask: String,
+    pub vds_uuid: Option<String>,
+    pub vlan_uuid: Option<String>,
+    pub mac_address: Option<String>,
+}
+
+/// What was set up inside CloudTower.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CloudTowerResult {
+    pub organization: Option<NamedId>,
+    pub session: SessionResult,
+    pub inputs: InputsResult,
+    pub ntp: Option<ServersResult>,
+    pub dns: Option<ServersResult>,
+    /// As CloudTower tells it; `None` when there is none.
+    pub license: Option<Value>,
+    pub setup_status: Option<SetupStatus>,
+    pub plan_updates: Vec<PlanUpdate>,
+}
+
+/// An object of CloudTower.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedId {
+    pub id: String,
+    pub name: String,
+}
+
+/// The login. The token is never here (C21).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionResult {
+    pub username: String,
+    pub token: String,
+}
+
+impl Default for SessionResult {
+    fn default() -> Self {
+        Self { username: "root".to_owned(), token: REDACTED.to_owned() }
+    }
+}
+
+/// What later stages need of the plan (R60, R62).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputsResult {
+    pub organization_name: String,
+    pub datacenter_name: String,
+    pub ntp_servers: Vec<String>,
+    pub dns_servers: Vec<String>,
+    pub cluster_vip: Option<String>,
+    pub cluster_username: String,
+}
+
+/// Servers that were set, or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServersResult {
+    pub servers: Vec<String>,
+    pub applied: bool,
+}
+
+/// What `checkTowerIsSetup` said at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetupStatus {
+    pub created: bool,
+    pub organizations: u64,
+}
+
+/// A value for the workbook (R83).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanUpdate {
+    pub sheet: String,
+    pub cell: String,
+    pub value: String,
+    /// Whether a workbook holds it already; the agent never writes workbooks.
+    pub written: bool,
+}
+
+/// Log files, relative to the job's directory at the agent (`flow.md` 8.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogsResult {
+    pub stage: Option<String>,
+    pub upload: Option<String>,
+    pub install: Option<String>,
+}
+
+/// Seconds by phase; `None` for a phase that was not reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TimingsResult {
+    pub upload_s: Option<f64>,
+    pub vm_create_s: Option<f64>,
+    pub guest_agent_s: Option<f64>,
+    pub installer_s: Option<f64>,
+    pub total_s: Option<f64>,
+}

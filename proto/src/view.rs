@@ -1,0 +1,414 @@
+//! What events add up to. The one fold: controller, `ctl` and tests all read a [`JobView`].
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    StepId,
+    event::{Body, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, UndoState},
+};
+
+/// Notes of warning level and above that a view keeps; older ones go first.
+pub const NOTES_KEPT: usize = 200;
+
+/// Everything that a screen needs about a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct JobView {
+    /// The last event that was applied.
+    pub last_seq: u64,
+    /// Its epoch.
+    pub epoch: u32,
+    /// Where the job stands.
+    pub phase: Phase,
+    /// The step table with the state of each step.
+    pub steps: Vec<StepView>,
+    /// First event of the epoch.
+    pub started: Option<Timestamp>,
+    /// Last event of the epoch.
+    pub finished: Option<Timestamp>,
+    /// What the job found or made, by key.
+    pub facts: BTreeMap<String, Value>,
+    /// Intents without outcome, by number: what each was about to do.
+    pub open_intents: BTreeMap<u64, String>,
+    /// Warnings and errors, newest last.
+    pub notes: VecDeque<NoteView>,
+    /// Who cancelled it.
+    pub cancelled_by: Option<String>,
+    /// How it ended.
+    pub outcome: Option<JobOutcome>,
+    /// What became of what it had made.
+    pub undo: Option<UndoState>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// What is left over.
+    pub leftovers: Vec<Leftover>,
+    /// The shared context; `None` before the end.
+    pub result: Option<Value>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// No event yet.
+    #[default]
+    Queued,
+    /// Steps are walked.
+    Running,
+    /// Steps are undone.
+    Undoing,
+    /// Ended.
+    Finished,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepView {
+    /// Its row of the step table.
+    pub info: StepInfo,
+    /// Its state.
+    pub state: StepState,
+    /// The attempt at work or the last one; 0 before the first.
+    pub attempt: u32,
+    /// When the last attempt began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+    /// The newest progress of the attempt at work.
+    pub sample: Option<Sample>,
+    /// Why the last attempt failed.
+    pub failure: Option<Failure>,
+    /// What its undo removed.
+    pub removed: Vec<String>,
+}
+
+/// State of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Not begun.
+    Waiting,
+    /// At work.
+    Running,
+    /// An attempt failed, another will follow.
+    Retrying,
+    /// Done.
+    Done,
+    /// Failed for good, or stopped by a cancel.
+    Failed,
+    /// Its effects are being removed.
+    Undoing,
+    /// Its effects have been removed.
+    Undone,
+    /// Its effects could not all be removed.
+    UndoFailed,
+}
+
+/// A note that somebody should look at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NoteView {
+    /// The event's number.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The step.
+    pub step: Option<StepId>,
+    /// How loud.
+    pub level: Level,
+    /// Stable word.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+impl JobView {
+    /// The view of a log.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut view = Self::default();
+        events.into_iter().for_each(|event| view.apply(event));
+        view
+    }
+
+    /// Takes the next event in. An event that was taken in before changes nothing.
+    pub fn apply(&mut self, event: &Event) {
+        if event.seq <= self.last_seq {
+            return;
+        }
+        self.last_seq = event.seq;
+        self.epoch = event.epoch;
+        match &event.body {
+            Body::JobStarted { steps, .. } => self.start(event.at, steps),
+            Body::StepStarted { step, attempt } => self.change(step, |view| {
+                *view = StepView { attempt: *attempt, started: Some(event.at), ..StepView::waiting(view.info.clone()) };
+                view.state = StepState::Running;
+            }),
+            Body::StepSucceeded { step, .. } => self.change(step, |view| {
+                view.state = StepState::Done;
+                view.finished = Some(event.at);
+                view.failure = None;
+            }),
+            Body::StepFailed { step, failure, will_retry, .. } => self.change(step, |view| {
+                view.state = if *will_retry { StepState::Retrying } else { StepState::Failed };
+                view.finished = Some(event.at);
+                view.failure = Some(failure.clone());
+            }),
+            Body::Note { .. } => self.note(event),
+            Body::Intent { id, call, .. } => {
+                self.open_intents.insert(*id, call.clone());
+            }
+            Body::IntentOutcome { intent, .. } => {
+                self.open_intents.remove(intent);
+            }
+            Body::Fact { key, value: Some(value), .. } => {
+                self.facts.insert(key.clone(), value.clone());
+            }
+            Body::Fact { key, value: None, .. } => {
+                self.facts.remove(key);
+            }
+            Body::CancelAccepted { by, .. } => self.cancelled_by = Some(by.clone()),
+            Body::UndoStarted { step } => {
+                // A step that is undone in order to be tried again does not make the whole job an undo.
+                let retrying = self.steps.iter().any(|s| s.info.id == *step && s.state == StepState::Retrying);
+                if !retrying {
+                    self.phase = Phase::Undoing;
+                }
+                self.change(step, |view| view.state = StepState::Undoing);
+            }
+            Body::UndoFinished { step, failure, removed } => self.change(step, |view| {
+                view.state = if failure.is_none() { StepState::Undone } else { StepState::UndoFailed };
+                view.removed.extend(removed.iter().cloned());
+                view.sample = None;
+            }),
+            Body::JobFinished { outcome, undo, failure, leftovers, result } => {
+                self.phase = Phase::Finished;
+                self.finished = Some(event.at);
+                self.outcome = Some(*outcome);
+                self.undo = Some(*undo);
+                self.failure.clone_from(failure);
+                self.leftovers.clone_from(leftovers);
+                self.result = Some(result.clone());
+            }
+            Body::Unknown => {}
+        }
+    }
+
+    /// Takes progress in; ignored for a step that is not at work.
+    pub fn sample(&mut self, sample: &Sample) {
+        self.change(&sample.step, |view| {
+            let older = view.sample.as_ref().is_some_and(|old| old.at > sample.at);
+            if matches!(view.state, StepState::Running | StepState::Undoing) && !older {
+                view.sample = Some(sample.clone());
+            }
+        });
+    }
+
+    /// Percent done by the step table: what is done counts its weight, the step at work its share.
+    pub fn percent(&self) -> f64 {
+        if self.outcome == Some(JobOutcome::Succeeded) {
+            return 100.0;
+        }
+        let total: f64 = self.steps.iter().map(|step| f64::from(step.info.weight)).sum();
+        if total <= 0.0 {
+            return 0.0;
+        }
+        let done: f64 = self.steps.iter().map(|step| f64::from(step.info.weight) * step.share()).sum();
+        (100.0 * done / total).clamp(0.0, 100.0)
+    }
+
+    /// Seconds that are left by the step table and the newest progress; `None` when nothing is running.
+    pub fn eta_seconds(&self, now: Timestamp) -> Option<f64> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        Some(self.steps.iter().map(|step| step.left(now)).sum())
+    }
+
+    /// The step at work, or the one that failed.
+    pub fn current(&self) -> Option<&StepView> {
+        let at_work = |s: &&StepView| !matches!(s.state, StepState::Waiting | StepState::Done | StepState::Undone);
+        self.steps.iter().find(at_work).or_else(|| self.steps.iter().rev().find(|s| s.state != StepState::Waiting))
+    }
+
+    fn start(&mut self, at: Timestamp, steps: &[StepInfo]) {
+        self.phase = Phase::Running;
+        self.started = Some(at);
+        self.finished = None;
+        self.outcome = None;
+        self.undo = None;
+        self.failure = None;
+        self.result = None;
+        self.leftovers.clear();
+        self.steps = steps.iter().cloned().map(StepView::waiting).collect();
+    }
+
+    fn change(&mut self, step: &StepId, change: impl FnOnce(&mut StepView)) {
+        if let Some(view) = self.steps.iter_mut().find(|view| view.info.id == *step) {
+            change(view);
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        let Body::Note { step, level, code, message, .. } = &event.body else { return };
+        if *level < Level::Warning {
+            return;
+        }
+        if self.notes.len() == NOTES_KEPT {
+            self.notes.pop_front();
+        }
+        self.notes.push_back(NoteView {
+            seq: event.seq,
+            at: event.at,
+            step: step.clone(),
+            level: *level,
+            code: code.clone(),
+            message: message.clone(),
+        });
+    }
+}
+
+impl StepView {
+    fn waiting(info: StepInfo) -> Self {
+        Self {
+            info,
+            state: StepState::Waiting,
+            attempt: 0,
+            started: None,
+            finished: None,
+            sample: None,
+            failure: None,
+            removed: Vec::new(),
+        }
+    }
+
+    /// How much of the step is done, 0 to 1.
+    pub fn share(&self) -> f64 {
+        match (self.state, &self.sample) {
+            (StepState::Done, _) => 1.0,
+            (StepState::Running, Some(sample)) if sample.total > 0 => {
+                (sample.done as f64 / sample.total as f64).clamp(0.0, 1.0)
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// Seconds that are left of this step.
+    fn left(&self, now: Timestamp) -> f64 {
+        let weight = f64::from(self.info.weight);
+        match self.state {
+            StepState::Waiting | StepState::Retrying => weight,
+            StepState::Running => {
+                if let Some(sample) = self.sample.as_ref().filter(|s| s.per_second > 0.0 && s.total >= s.done) {
+                    return (sample.total - sample.done) as f64 / sample.per_second;
+                }
+                let spent = self.started.map_or(0.0, |at| now.duration_since(at).as_secs_f64());
+                // A step that takes longer than usual is not about to end just because its time is up.
+                (weight - spent).max(weight * 0.05)
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEPS: [(&str, u32); 2] = [("upload-iso", 30), ("create-vm", 10)];
+
+    /// Numbers bodies from 1, one second apart.
+    fn log(bodies: Vec<Body>) -> Vec<Event> {
+        let at = |seq: u64| Timestamp::from_second(1_000 + seq as i64).unwrap();
+        bodies.into_iter().zip(1..).map(|(body, seq)| Event { seq, epoch: 1, at: at(seq), body }).collect()
+    }
+
+    fn started() -> Body {
+        let info = |(id, weight): (&str, u32)| StepInfo { id: id.into(), title: id.into(), weight, attempts: 2 };
+        Body::JobStarted { agent: "a".parse().unwrap(), agent_version: "1".into(), steps: STEPS.map(info).to_vec() }
+    }
+
+    fn sample(done: u64, at: i64) -> Sample {
+        Sample {
+            job: crate::JobId::new(),
+            step: "upload-iso".into(),
+            at: Timestamp::from_second(at).unwrap(),
+            done,
+            total: 100,
+            unit: "bytes".into(),
+            per_second: 10.0,
+            text: String::new(),
+            extra: serde_json::Map::new(),
+        }
+    }
+
+    #[test]
+    fn percent_and_eta_come_from_the_step_table_and_the_newest_sample() {
+        let mut view = JobView::of(&log(vec![started(), Body::StepStarted { step: "upload-iso".into(), attempt: 1 }]));
+        view.sample(&sample(50, 2_000));
+        view.sample(&sample(10, 1_999));
+        assert_eq!(view.percent(), 37.5);
+        assert_eq!(view.eta_seconds(Timestamp::from_second(2_000).unwrap()), Some(5.0 + 10.0));
+    }
+
+    #[test]
+    fn an_event_twice_is_an_event_once() {
+        let events = log(vec![started(), Body::StepStarted { step: "upload-iso".into(), attempt: 1 }]);
+        let mut view = JobView::of(&events);
+        let once = view.clone();
+        events.iter().for_each(|event| view.apply(event));
+        assert_eq!(view, once);
+    }
+
+    #[test]
+    fn a_retry_undoes_its_step_without_undoing_the_job() {
+        let step = || StepId::from("upload-iso");
+        let failed =
+            |will_retry| Body::StepFailed { step: step(), attempt: 1, failure: Failure::default(), will_retry };
+        let undo = || {
+            vec![
+                Body::UndoStarted { step: step() },
+                Body::UndoFinished { step: step(), failure: None, removed: vec!["image".into()] },
+            ]
+        };
+        let mut bodies = vec![started(), Body::StepStarted { step: step(), attempt: 1 }, failed(true)];
+        bodies.extend(undo());
+        let view = JobView::of(&log(bodies.clone()));
+        assert_eq!((view.phase, view.steps[0].state), (Phase::Running, StepState::Undone));
+
+        bodies.extend([Body::StepStarted { step: step(), attempt: 2 }, failed(false)]);
+        bodies.extend(undo());
+        let view = JobView::of(&log(bodies));
+        assert_eq!((view.phase, view.steps[0].attempt), (Phase::Undoing, 2));
+    }
+
+    #[test]
+    fn facts_and_open_intents_follow_the_log() {
+        let fact = |value| Body::Fact { step: "create-vm".into(), key: "vm".into(), value };
+        let intent =
+            Body::Intent { step: "create-vm".into(), id: 1, call: "create_vm".into(), detail: Default::default() };
+        let mut bodies = vec![started(), intent, fact(Some(1.into()))];
+        let view = JobView::of(&log(bodies.clone()));
+        assert_eq!((view.facts.len(), view.open_intents.len()), (1, 1));
+        let result = crate::event::IntentResult::Done;
+        bodies.push(Body::IntentOutcome { step: "create-vm".into(), intent: 1, result, detail: Default::default() });
+        bodies.push(fact(None));
+        let view = JobView::of(&log(bodies));
+        assert_eq!((view.facts.len(), view.open_intents.len()), (0, 0));
+    }
+
+    #[test]
+    fn notes_are_bounded() {
+        let note = |n: usize| Body::Note {
+            step: None,
+            level: Level::Warning,
+            code: format!("c{n}"),
+            message: String::new(),
+            extra: Default::default(),
+        };
+        let view = JobView::of(&log((0..NOTES_KEPT + 5).map(note).collect()));
+        assert_eq!(view.notes.len(), NOTES_KEPT);
+        assert_eq!(view.notes[0].code, "c5");
+    }
+}
