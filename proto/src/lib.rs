@@ -12,6 +12,7 @@
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod join;
 pub mod plan;
 pub mod problem;
 pub mod redact;
@@ -34,6 +35,7 @@ pub const PROTOCOL: u32 = 1;
 pub use error::Code;
 pub use event::{Body, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, UndoState};
 pub use id::{AgentId, JobId, StepId};
+pub use join::{JoinFile, OperatorProfile};
 pub use plan::{Plan, Secrets};
 pub use problem::{Problem, Severity, Verdict};
 pub use redact::Redactor;
