@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The agent on the bastion: the link with the controller, the journal, the steps, the clients of the outside world.
+//! Knows no workbook, no operator and no other agent.
+
+pub mod cloudtower;
+pub mod config;
+pub mod facts;
+pub mod fisheye;
+pub mod guest;
+pub mod joblog;
+pub mod outside;
+pub mod step;
+pub mod steps;

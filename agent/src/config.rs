@@ -1,0 +1,380 @@
+//! All settings of the agent, with their defaults beside them. Unknown keys are refused by name.
+//!
+//! Waits and deadlines of the outside world (`flow.md` 4) are divided by `time_scale`, so that a rehearsal against the
+//! simulator takes a minute instead of an hour. Time-outs of real sockets are never scaled.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// The settings file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where journals, keys and logs go. Mode 0700.
+    pub data_dir: PathBuf,
+    /// Where the ISO files lie.
+    pub iso_dir: PathBuf,
+    /// Made by `controller join-file`: address, CA and certificate. Default: `join.json` in `data_dir`.
+    pub join_file: Option<PathBuf>,
+    /// The ISO files.
+    pub iso: Iso,
+    /// The cluster's Fisheye.
+    pub fisheye: Fisheye,
+    /// The new VM, over SSH.
+    pub guest: Guest,
+    /// CloudTower, over HTTPS.
+    pub cloudtower: CloudTower,
+    /// Pre-checks.
+    pub precheck: Precheck,
+    /// Waits and deadlines.
+    pub timing: Timing,
+    /// The link with the controller.
+    pub link: Link,
+    /// Logs and traces.
+    pub telemetry: gantry_telemetry::Settings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: "/var/lib/gantry-agent".into(),
+            iso_dir: "/var/lib/gantry-agent/iso".into(),
+            join_file: None,
+            iso: Iso::default(),
+            fisheye: Fisheye::default(),
+            guest: Guest::default(),
+            cloudtower: CloudTower::default(),
+            precheck: Precheck::default(),
+            timing: Timing::default(),
+            link: Link::default(),
+            telemetry: gantry_telemetry::Settings::default(),
+        }
+    }
+}
+
+/// The ISO files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Iso {
+    /// Smaller files are refused (R12); lower for rehearsals. Bytes.
+    pub min_bytes: u64,
+    /// How often the directory is looked at.
+    pub scan_s: u64,
+    /// Pieces in which the file is read and sent. Bytes.
+    pub piece_bytes: usize,
+}
+
+impl Default for Iso {
+    fn default() -> Self {
+        Self { min_bytes: 1 << 30, scan_s: 30, piece_bytes: 256 << 10 }
+    }
+}
+
+/// How a server's self-signed certificate is treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificatePolicy {
+    /// Recorded in the job when first seen, enforced from then on (C14).
+    #[default]
+    FirstSight,
+    /// Must be the fingerprint of the settings.
+    Pinned,
+    /// Anything is taken; each job warns of it.
+    AcceptAny,
+}
+
+/// The cluster's Fisheye.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fisheye {
+    /// `https`; `http` sends the password in clear and is for loopback only.
+    pub scheme: String,
+    pub port: u16,
+    pub certificate: CertificatePolicy,
+    /// SHA-256 of the certificate, hexadecimal, for `pinned`.
+    pub fingerprint: Option<String>,
+    /// Whole normal request, milliseconds; not for chunks (C41).
+    pub request_timeout_ms: u64,
+    /// TCP and TLS, milliseconds.
+    pub connect_timeout_ms: u64,
+    /// A chunk fails after so many milliseconds in which no byte was accepted.
+    pub stall_timeout_ms: u64,
+    /// Largest answer that is read, bytes.
+    pub max_response_bytes: usize,
+}
+
+impl Default for Fisheye {
+    fn default() -> Self {
+        Self {
+            scheme: "https".to_owned(),
+            port: 443,
+            certificate: CertificatePolicy::FirstSight,
+            fingerprint: None,
+            request_timeout_ms: 10_000,
+            connect_timeout_ms: 5_000,
+            stall_timeout_ms: 30_000,
+            max_response_bytes: 32 << 20,
+        }
+    }
+}
+
+/// The new VM, over SSH. Paths are settings of the agent, never of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Guest {
+    pub ssh_port: u16,
+    /// TCP, key exchange and login together, milliseconds.
+    pub connect_timeout_ms: u64,
+    /// Keep-alive, milliseconds; three without answer end the connection.
+    pub keepalive_ms: u64,
+    /// Tried once when the plan's account is refused (C32).
+    pub fallback_user: Option<String>,
+    pub preinstall: String,
+    /// Working directory of the installer.
+    pub installer_dir: String,
+    /// Command within `installer_dir`.
+    pub installer: String,
+    /// Its arguments.
+    pub installer_args: Vec<String>,
+    /// Directory of our log and marker files; also where a manually started `nohup.out` would be.
+    pub work_dir: String,
+    /// The resolver file.
+    pub resolv_conf: String,
+    /// Where the interfaces' addresses are read.
+    pub sys_class_net: String,
+    /// Most that is read of the installer's log in one poll, bytes.
+    pub log_poll_bytes: u64,
+    /// Most that is kept of one command's output, bytes.
+    pub max_output_bytes: usize,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            ssh_port: 22,
+            connect_timeout_ms: 30_000,
+            keepalive_ms: 30_000,
+            fallback_user: Some("smartx".to_owned()),
+            preinstall: "/usr/share/smartx/tower/preinstall.sh".to_owned(),
+            installer_dir: "/usr/share/smartx/tower/installer".to_owned(),
+            installer: "./binary/installer".to_owned(),
+            installer_args: vec!["deploy".to_owned()],
+            work_dir: "/home/cloudtower".to_owned(),
+            resolv_conf: "/etc/resolv.conf".to_owned(),
+            sys_class_net: "/sys/class/net".to_owned(),
+            log_poll_bytes: 4 << 20,
+            max_output_bytes: 1 << 20,
+        }
+    }
+}
+
+/// CloudTower, over HTTPS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CloudTower {
+    pub port: u16,
+    pub certificate: CertificatePolicy,
+    /// SHA-256 of the certificate, hexadecimal, for `pinned`.
+    pub fingerprint: Option<String>,
+    pub request_timeout_ms: u64,
+    pub connect_timeout_ms: u64,
+    /// Largest answer that is read, bytes.
+    pub max_response_bytes: usize,
+}
+
+impl Default for CloudTower {
+    fn default() -> Self {
+        Self {
+            port: 443,
+            certificate: CertificatePolicy::FirstSight,
+            fingerprint: None,
+            request_timeout_ms: 10_000,
+            connect_timeout_ms: 5_000,
+            max_response_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Pre-checks (`flow.md` 1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Precheck {
+    /// A host that answers on none of these ports within the time is unreachable (1.4).
+    pub host_ports: Vec<u16>,
+    pub host_timeout_ms: u64,
+    pub vip_timeout_ms: u64,
+    pub cloudtower_timeout_ms: u64,
+    /// Use the system's `ping` where it exists.
+    pub ping: bool,
+    /// Kept free on a host for its own services, percent of its memory (`fisheye.md` 8.4).
+    pub host_reserve_percent: u64,
+    /// The same as an absolute minimum, bytes; the larger one counts.
+    pub host_reserve_bytes: u64,
+    /// Warning above this difference to the server's clock, seconds (1.11).
+    pub clock_skew_s: u64,
+}
+
+impl Default for Precheck {
+    fn default() -> Self {
+        Self {
+            host_ports: vec![80, 443],
+            host_timeout_ms: 2_000,
+            vip_timeout_ms: 1_000,
+            cloudtower_timeout_ms: 3_000,
+            ping: true,
+            host_reserve_percent: 30,
+            host_reserve_bytes: 24 << 30,
+            clock_skew_s: 300,
+        }
+    }
+}
+
+/// Waits and deadlines (`flow.md` 4), in seconds at scale 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timing {
+    /// Everything below is divided by this.
+    pub time_scale: f64,
+    /// Reads: attempts in all and the longest wait between them.
+    pub read_attempts: u32,
+    pub read_retry_first_s: f64,
+    pub read_retry_cap_s: f64,
+    /// Chunks: retries after the first attempt, waits doubling from the first to the cap.
+    pub chunk_retries: u32,
+    pub chunk_retry_first_s: f64,
+    pub chunk_retry_cap_s: f64,
+    /// Rounds over what `to_upload` still names after the first pass.
+    pub upload_rounds: u32,
+    /// Wait between two looks at the image list for the final proof, and how long in all for the server's MD5.
+    pub image_proof_poll_s: f64,
+    pub image_proof_limit_s: f64,
+    pub vm_create_retries: u32,
+    pub vm_create_retry_s: f64,
+    pub job_poll_s: f64,
+    pub job_limit_s: f64,
+    pub guest_agent_poll_s: f64,
+    pub guest_agent_limit_s: f64,
+    /// A state that does not change is told again after so long.
+    pub still_waiting_note_s: f64,
+    pub network_retries: u32,
+    pub network_retry_s: f64,
+    pub network_seen_poll_s: f64,
+    pub network_seen_limit_s: f64,
+    pub ssh_poll_s: f64,
+    pub ssh_limit_s: f64,
+    /// After a lost connection.
+    pub ssh_reconnect_limit_s: f64,
+    pub preinstall_limit_s: f64,
+    pub installer_poll_s: f64,
+    pub installer_warn_s: f64,
+    pub installer_limit_s: f64,
+    /// A missing log is normal for so long (R52).
+    pub installer_log_grace_s: f64,
+    pub https_tries: u32,
+    pub https_wait_s: f64,
+    pub ready_poll_s: f64,
+    pub ready_limit_s: f64,
+    /// Consecutive failed polls that are borne.
+    pub poll_failures: u32,
+    /// Attempts at each action of an undo.
+    pub undo_attempts: u32,
+    pub undo_retry_s: f64,
+    /// The whole undo of one step.
+    pub undo_limit_s: f64,
+    /// At most one progress event in so long (real time).
+    pub progress_every_s: f64,
+    /// Longer than this is a warning (R80, C27).
+    pub total_warn_s: f64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            time_scale: 1.0,
+            read_attempts: 3,
+            read_retry_first_s: 1.0,
+            read_retry_cap_s: 5.0,
+            chunk_retries: 3,
+            chunk_retry_first_s: 1.0,
+            chunk_retry_cap_s: 5.0,
+            upload_rounds: 3,
+            image_proof_poll_s: 5.0,
+            image_proof_limit_s: 120.0,
+            vm_create_retries: 3,
+            vm_create_retry_s: 5.0,
+            job_poll_s: 5.0,
+            job_limit_s: 1_200.0,
+            guest_agent_poll_s: 10.0,
+            guest_agent_limit_s: 1_800.0,
+            still_waiting_note_s: 60.0,
+            network_retries: 3,
+            network_retry_s: 30.0,
+            network_seen_poll_s: 10.0,
+            network_seen_limit_s: 120.0,
+            ssh_poll_s: 5.0,
+            ssh_limit_s: 600.0,
+            ssh_reconnect_limit_s: 300.0,
+            preinstall_limit_s: 600.0,
+            installer_poll_s: 30.0,
+            installer_warn_s: 1_800.0,
+            installer_limit_s: 2_400.0,
+            installer_log_grace_s: 180.0,
+            https_tries: 3,
+            https_wait_s: 10.0,
+            ready_poll_s: 10.0,
+            ready_limit_s: 300.0,
+            poll_failures: 12,
+            undo_attempts: 3,
+            undo_retry_s: 5.0,
+            undo_limit_s: 900.0,
+            progress_every_s: 3.0,
+            total_warn_s: 2_700.0,
+        }
+    }
+}
+
+impl Timing {
+    /// A wait of `seconds` in the time scale.
+    pub fn scaled(&self, seconds: f64) -> Duration {
+        let scale = if self.time_scale.is_finite() && self.time_scale > 0.0 { self.time_scale } else { 1.0 };
+        Duration::try_from_secs_f64(seconds / scale).unwrap_or(Duration::MAX)
+    }
+
+    /// Real time told as time of the outside world, for figures in results and messages.
+    pub fn told(&self, real: Duration) -> f64 {
+        real.as_secs_f64() * if self.time_scale > 0.0 { self.time_scale } else { 1.0 }
+    }
+}
+
+/// The link with the controller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Link {
+    pub connect_timeout_ms: u64,
+    /// Welcome must come within this.
+    pub hello_timeout_ms: u64,
+    /// Reconnect: full jitter between zero and a delay that doubles from the first to the cap, milliseconds.
+    pub retry_first_ms: u64,
+    pub retry_cap_ms: u64,
+    /// Events in one message, at most.
+    pub batch_events: usize,
+    /// Bytes of events in one message, about.
+    pub batch_bytes: usize,
+    /// Events that may be unacknowledged on the line, at most.
+    pub window_events: usize,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            connect_timeout_ms: 10_000,
+            hello_timeout_ms: 10_000,
+            retry_first_ms: 500,
+            retry_cap_ms: 30_000,
+            batch_events: 200,
+            batch_bytes: 512 << 10,
+            window_events: 1_000,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What the job found or made. Undo works by this alone. Holds no secret.
+//!
+//! Each field is one fact: its JSON is journaled as an event whenever it changes, so that the log alone tells what a
+//! job made, here and at the controller.
+
+use gantry_proto::{
+    Leftover,
+    result::{NamedId, ServersResult, SetupStatus},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// All facts of a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// The ISO file on the agent's disk (1.1 to 1.3).
+    pub iso: Option<IsoFact>,
+    /// The image on the cluster (2.0 to 2.2).
+    pub image: Option<ImageFact>,
+    /// Where the VM goes (3.1).
+    pub place: Option<PlaceFact>,
+    /// The VM (3.2 on).
+    pub vm: Option<VmFact>,
+    /// The Fisheye endpoint that answered last, as a URL.
+    pub fisheye_url: Option<String>,
+    /// Fisheye certificates seen, SHA-256 by address: recorded at first sight and enforced from then on.
+    pub fisheye_pins: std::collections::BTreeMap<String, String>,
+    /// SSH host key fingerprint of the VM (C37), recorded at first sight.
+    pub host_key: Option<String>,
+    /// SSH account that worked (C32).
+    pub ssh_user: Option<String>,
+    /// DNS servers (4.2).
+    pub dns: Option<ServersResult>,
+    /// The installer (4.3 to 4.5).
+    pub installer: Option<InstallerFact>,
+    /// CloudTower's certificate, SHA-256, recorded at first sight.
+    pub tower_pin: Option<String>,
+    /// Set-up state at the end (5.1).
+    pub setup: Option<SetupStatus>,
+    /// Whether this job created the root user, and by which method (P1, P2, P3).
+    pub root_user: Option<String>,
+    /// The organisation (5.2).
+    pub organization: Option<NamedId>,
+    /// NTP servers (5.4).
+    pub ntp: Option<ServersResult>,
+    /// The licence as CloudTower tells it (5.5).
+    pub license: Option<Value>,
+    /// Seconds by phase: `upload_s`, `vm_create_s`, `guest_agent_s`, `installer_s`.
+    pub timings: std::collections::BTreeMap<String, f64>,
+    /// What could not be removed, and what may be left.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// The ISO file on the agent's disk.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IsoFact {
+    /// Full path.
+    pub path: String,
+    /// File name.
+    pub file_name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Device, inode, mtime and ctime (nanoseconds): tells whether it is still the same file.
+    pub device: u64,
+    pub inode: u64,
+    pub mtime_ns: i128,
+    pub ctime_ns: i128,
+    /// SHA-256 and MD5 of the whole file, hexadecimal.
+    pub sha256: String,
+    pub md5: String,
+    /// Whether the guest tools are inside; `None` when that could not be found out.
+    pub guest_tools: Option<bool>,
+}
+
+/// The image on the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageFact {
+    pub state: ImageState,
+    pub image_uuid: String,
+    pub zbs_volume_id: Option<String>,
+    /// The CD-ROM path for the VM.
+    pub image_path: String,
+    /// Name under which it is listed.
+    pub name: String,
+    pub chunk_size: u64,
+    pub chunks: u64,
+    /// Chunks acknowledged by the server, counted.
+    pub uploaded_chunks: u64,
+}
+
+/// How far the image is, and whose it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageState {
+    /// Found, not made: undo leaves it alone.
+    Reused,
+    /// We made the volume; it is not complete: undo deletes it.
+    #[default]
+    Uploading,
+    /// We made it, it is complete and proved: undo keeps it for reuse.
+    Uploaded,
+}
+
+/// Where the VM goes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlaceFact {
+    pub storage_policy_uuid: String,
+    pub vds_uuid: String,
+    /// `ovsbr_name` of the VDS.
+    pub ovs: String,
+    pub vlan_uuid: String,
+}
+
+/// The VM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VmFact {
+    pub name: String,
+    /// Our mark in its description; only a VM that bears it is ever deleted.
+    pub mark: String,
+    pub uuid: Option<String>,
+    /// Fisheye's job that makes it.
+    pub job_id: Option<String>,
+    /// First NIC.
+    pub mac: Option<String>,
+    /// Volumes that were seen on it, to find orphans after deletion.
+    pub volumes: Vec<String>,
+    pub os_version: Option<String>,
+    pub guest_agent_state: Option<String>,
+    /// The address has been pushed and verified.
+    pub network_done: bool,
+}
+
+/// The installer inside the VM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InstallerFact {
+    pub preinstall_done: bool,
+    pub started: bool,
+    pub pid: Option<u32>,
+    /// Which log file is followed, and up to which byte.
+    pub log_file: Option<String>,
+    pub offset: u64,
+    pub finished: bool,
+    /// Starts made; one automatic re-run at most, after a recognised pre-check failure.
+    pub starts: u32,
+    /// File name of the local log under `logs/`.
+    pub local_log: Option<String>,
+}

@@ -1,0 +1,164 @@
+//! What a step is: [`Step`], the surroundings it works in ([`StepCx`]), and how it fails ([`StepError`]).
+//! Knows no step by name.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use gantry_proto::{
+    Body, Failure, JobId, Level, Plan, Redactor, Sample, Secrets, StepId, StepInfo,
+    event::{Extra, IntentResult},
+};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Settings, facts::Facts, joblog::JobLog, outside::Outside};
+
+/// One step of the deployment. May be run again at any time, so it looks before it creates.
+#[async_trait]
+pub trait Step: Send + Sync {
+    /// Its row of the step table.
+    fn info(&self) -> StepInfo;
+
+    /// Does the work. Writes what it finds or makes into `facts` and calls [`StepCx::save`] at once.
+    async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError>;
+
+    /// Removes what this step made, by `facts` alone; what is already gone counts as removed. What cannot be removed
+    /// goes into `facts.leftovers`. Returns what was removed, one sentence each.
+    async fn undo(&self, _cx: &StepCx, _facts: &mut Facts) -> Result<Vec<String>, StepError> {
+        Ok(Vec::new())
+    }
+}
+
+/// What a step works with. Made anew by the executor for each step; cheap to clone.
+#[derive(Clone)]
+pub struct StepCx {
+    /// The job.
+    pub job: JobId,
+    /// The step at work.
+    pub step: StepId,
+    /// What is to be deployed.
+    pub plan: Arc<Plan>,
+    /// The plan's secrets.
+    pub secrets: Arc<Secrets>,
+    /// The agent's settings.
+    pub settings: Arc<Settings>,
+    /// Knows the job's secrets.
+    pub redactor: Redactor,
+    /// Fisheye, the guest and CloudTower.
+    pub outside: Arc<Outside>,
+    /// Where events, facts and log files go.
+    pub log: Arc<JobLog>,
+    /// Cancelled when the job is to stop. A token that nobody cancels while undoing.
+    pub cancel: CancellationToken,
+}
+
+/// How a step ends when it does not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The cancel was seen at a safe point.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// The agent is stopping: the job stays as it is and goes on at the next start.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// It may work if the step is undone and tried again.
+    #[error("{}", .0.message)]
+    Again(Box<Failure>),
+    /// Trying again cannot help.
+    #[error("{}", .0.message)]
+    Permanent(Box<Failure>),
+    /// Trying again cannot help, and nothing may be removed: somebody else may own it (`flow.md` 5.1).
+    #[error("{}", .0.message)]
+    HandsOff(Box<Failure>),
+    /// The journal cannot be written: nothing may go on.
+    #[error("the journal cannot be written")]
+    Journal(#[source] std::io::Error),
+}
+
+/// Number of an intent within its job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IntentId(pub u64);
+
+/// Progress of the step at work; the log adds job, step and time.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// How much is done, in `unit`.
+    pub done: u64,
+    /// How much there is in all; 0 when unknown.
+    pub total: u64,
+    /// `bytes`, `seconds` or `lines`.
+    pub unit: &'static str,
+    /// Rate in `unit` per second.
+    pub per_second: f64,
+    /// One line for people.
+    pub text: String,
+    /// Further fields, such as those of `flow.md` 8.2.
+    pub extra: Extra,
+}
+
+impl StepCx {
+    /// The safe point: an error when the job is to stop.
+    pub fn check(&self) -> Result<(), StepError> {
+        if self.cancel.is_cancelled() { Err(self.log.why_stopped()) } else { Ok(()) }
+    }
+
+    /// Waits, in the settings' time scale already; ends at once when the job is to stop.
+    pub async fn sleep(&self, wait: Duration) -> Result<(), StepError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(self.log.why_stopped()),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Writes down (fsync) that a call is about to be made which changes the outside world. `detail`: what a look-up
+    /// needs to find out whether it happened; no secret.
+    pub async fn intend(&self, call: &str, detail: Extra) -> Result<IntentId, StepError> {
+        let id = self.log.next_intent();
+        let (step, call) = (self.step.clone(), call.to_owned());
+        self.log.append(Body::Intent { step, id: id.0, call, detail }).await.map_err(StepError::Journal)?;
+        Ok(id)
+    }
+
+    /// Writes down what became of an intent.
+    pub async fn outcome(&self, intent: IntentId, result: IntentResult, detail: Extra) -> Result<(), StepError> {
+        let body = Body::IntentOutcome { step: self.step.clone(), intent: intent.0, result, detail };
+        self.log.append(body).await.map_err(StepError::Journal)
+    }
+
+    /// Tells something worth telling.
+    pub async fn note(
+        &self,
+        level: Level,
+        code: &str,
+        message: impl Into<String> + Send,
+        extra: Extra,
+    ) -> Result<(), StepError> {
+        let (step, code) = (Some(self.step.clone()), code.to_owned());
+        let body = Body::Note { step, level, code, message: message.into(), extra };
+        self.log.append(body).await.map_err(StepError::Journal)
+    }
+
+    /// Writes down every fact that differs from what was written before.
+    pub async fn save(&self, facts: &Facts) -> Result<(), StepError> {
+        self.log.save(&self.step, facts).await.map_err(StepError::Journal)
+    }
+
+    /// Tells the newest progress. Never journaled; a newer one replaces it.
+    pub fn progress(&self, progress: Progress) {
+        let Progress { done, total, unit, per_second, text, extra } = progress;
+        let per_second = if per_second.is_finite() { per_second } else { 0.0 };
+        let (job, step, at, unit) = (self.job, self.step.clone(), Timestamp::now(), unit.to_owned());
+        self.log.sample(Sample { job, step, at, done, total, unit, per_second, text, extra });
+    }
+}
+
+impl StepError {
+    /// The failure to tell, when there is one.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Again(failure) | Self::Permanent(failure) | Self::HandsOff(failure) => Some(failure),
+            Self::Cancelled | Self::Stopping | Self::Journal(_) => None,
+        }
+    }
+}
