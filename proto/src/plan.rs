@@ -30,8 +30,8 @@ pub struct Plan {
     pub dns_servers: Vec<Ipv4Addr>,
     /// The network on which CloudTower goes (row 4, or row 5 when it is in use).
     pub management_network: Network,
-    /// Row 4, the hosts' own management network.
-    pub default_management_network: Network,
+    /// Row 4, the hosts' own management network; the same as `management_network` unless row 5 is in use.
+    pub default_management_network: DefaultNetwork,
     /// Row 6, when it is filled.
     pub storage_subnet: Option<String>,
     /// The cluster that carries the VM.
@@ -86,6 +86,21 @@ pub struct Network {
     pub netmask: Ipv4Addr,
     /// Default gateway.
     pub gateway: Ipv4Addr,
+}
+
+/// Row 4 of the sheet `虚拟网络`, for people: nothing is deployed from it when row 5 is in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultNetwork {
+    /// 4.
+    pub row: u32,
+    /// Name of the VM network.
+    pub network: String,
+    /// 0 means untagged.
+    pub vlan_id: u16,
+    /// CIDR with host bits cleared.
+    pub subnet: String,
+    /// Default gateway; may be blank when row 5 is in use (W6).
+    pub gateway: Option<Ipv4Addr>,
 }
 
 /// The cluster that carries the VM.
