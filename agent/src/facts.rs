@@ -18,6 +18,8 @@ pub struct Facts {
     pub iso: Option<IsoFact>,
     /// The image on the cluster (2.0 to 2.2).
     pub image: Option<ImageFact>,
+    /// A volume that has been asked for without an answer yet (2.1): it may exist, only the image list can tell.
+    pub asked_volume: Option<AskedVolume>,
     /// Where the VM goes (3.1).
     pub place: Option<PlaceFact>,
     /// The VM (3.2 on).
@@ -89,6 +91,18 @@ pub struct ImageFact {
     pub chunks: u64,
     /// Chunks acknowledged by the server, counted.
     pub uploaded_chunks: u64,
+}
+
+/// An upload volume that has been asked for. Written before the call, taken away when its answer is known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AskedVolume {
+    pub name: String,
+    pub size: u64,
+    /// Images of this name and size that were listed before the call: not ours.
+    pub listed_before: Vec<String>,
+    /// How many times it has been asked for in this attempt of the step.
+    pub times: u32,
 }
 
 /// How far the image is, and whose it is.

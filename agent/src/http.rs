@@ -1,0 +1,92 @@
+//! The HTTP client that Fisheye's and CloudTower's clients are made of: HTTP/1.1, no proxy, no redirects, bounded
+//! answers. Knows no endpoint and no secret.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+
+use crate::tls::{self, Pins};
+
+/// Header lines of an answer, at most (N14).
+const MOST_HEADERS: usize = 100;
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// An answer that could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// More bytes than allowed.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(usize),
+    /// The connection broke, or the time was up.
+    #[error("the answer broke off")]
+    Broken(#[source] reqwest::Error),
+}
+
+/// How the connections are to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// TCP and TLS together.
+    pub connect: Duration,
+    /// The kernel gives a connection up whose sent bytes nobody takes for so long.
+    pub unacknowledged: Option<Duration>,
+}
+
+/// A client that takes the certificates that `pins` take. Requests bring their own time-outs.
+pub fn client(pins: &Arc<Pins>, limits: Limits) -> reqwest::Client {
+    #[expect(
+        clippy::expect_used,
+        reason = "fails only for TLS settings of its own, and we bring ours; a test builds it"
+    )]
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::client_config(pins))
+        .http1_only()
+        .http1_max_headers(MOST_HEADERS)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(limits.connect)
+        .tcp_user_timeout(limits.unacknowledged)
+        .tcp_nodelay(true)
+        .build()
+        .expect("a client with a ready TLS configuration")
+}
+
+/// Reads the answer to its end, so that the connection can be used again, but no more than `most` bytes.
+pub async fn read(mut response: reqwest::Response, most: usize) -> Result<Answer, ReadError> {
+    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+    let mut body = BytesMut::new();
+    while let Some(piece) = response.chunk().await.map_err(ReadError::Broken)? {
+        if body.len().saturating_add(piece.len()) > most {
+            return Err(ReadError::TooLarge(most));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(Answer { status, headers, body: body.freeze() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::CertificatePolicy;
+
+    #[test]
+    fn the_client_can_be_built() {
+        let limits = Limits { connect: Duration::from_secs(1), unacknowledged: Some(Duration::from_secs(1)) };
+        client(&Pins::new(CertificatePolicy::FirstSight, None), limits);
+    }
+
+    #[tokio::test]
+    async fn an_endless_answer_is_cut_off() {
+        let response: reqwest::Response = http::Response::new(vec![b'x'; 4096]).into();
+        assert!(matches!(read(response, 100).await, Err(ReadError::TooLarge(100))));
+        let response: reqwest::Response = http::Response::new(vec![b'x'; 100]).into();
+        assert_eq!(read(response, 100).await.unwrap().body.len(), 100);
+    }
+}
