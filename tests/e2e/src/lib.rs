@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The end-to-end lab: simulator, controller and agent as real processes, `ctl` as an operator would call it.
+//! `demo` and the tests start the same [`Lab`], so the demo cannot rot.
+
+pub mod binaries;
+pub mod control;
+pub mod lab;
+pub mod process;
+
+pub use lab::{Lab, LabOptions};
