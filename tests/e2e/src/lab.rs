@@ -1,0 +1,383 @@
+//! The lab: a simulated site, a controller, an agent and `ctl`, all as an operator would start them, in one temporary
+//! directory that goes when the lab goes.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use gantry_sim::{iso::Iso, workbook::Workbook};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{process::Command, time::timeout};
+
+use crate::{
+    binaries::Binaries,
+    control::Control,
+    process::{Process, command},
+};
+
+/// Name of the lab's agent and its site.
+pub const AGENT: &str = "bastion-1";
+/// The site of the lab's agent.
+pub const SITE: &str = "rehearsal";
+/// Name of the lab's ISO file.
+pub const ISO_NAME: &str = "cloudtower-v4.7.1.oe2003.x86_64.iso";
+/// Nothing that `ctl` does in a lab takes longer.
+const CTL_LIMIT: Duration = Duration::from_secs(240);
+
+/// How a lab is made. The default is a complete plan in 127.30.40.0/24 with a 64 MiB ISO, sixty times as fast as real.
+#[derive(Clone, Debug)]
+pub struct LabOptions {
+    /// The workbook; its addresses must be the scenario's.
+    pub workbook: Vec<u8>,
+    /// Address of the cluster's VIP.
+    pub vip: Ipv4Addr,
+    /// Management and storage addresses of the hosts.
+    pub nodes: Vec<(Ipv4Addr, Ipv4Addr)>,
+    /// Fisheye's password, as the workbook says it.
+    pub fisheye_password: String,
+    /// Merged into the simulator's scenario, key by key.
+    pub scenario: Value,
+    /// Merged into the agent's settings, key by key.
+    pub agent: Value,
+    /// Merged into the controller's settings, key by key.
+    pub controller: Value,
+    /// Size of the ISO file, bytes; 0: no ISO at all.
+    pub iso_bytes: u64,
+    /// How much faster than real the outside world runs.
+    pub time_scale: f64,
+    /// Where all processes send their spans.
+    pub otlp: Option<String>,
+}
+
+impl Default for LabOptions {
+    fn default() -> Self {
+        let address = |last| Ipv4Addr::new(127, 30, 40, last);
+        let nodes: Vec<_> = (11..=13).map(|last| (address(last), Ipv4Addr::new(127, 30, 41, last))).collect();
+        let management: Vec<_> = nodes.iter().map(|node| node.0).collect();
+        let workbook = Workbook::valid().addresses(address(10), &management, address(20), address(1), "127.30.40.0/24");
+        Self {
+            fisheye_password: cell_text(&workbook, "主机规划!M19"),
+            workbook: workbook.bytes(),
+            vip: address(10),
+            nodes,
+            scenario: json!({}),
+            agent: json!({}),
+            controller: json!({}),
+            iso_bytes: 64 << 20,
+            time_scale: 60.0,
+            otlp: None,
+        }
+    }
+}
+
+/// A running lab.
+#[derive(Debug)]
+pub struct Lab {
+    dir: TempDir,
+    binaries: Binaries,
+    simulator: Option<Process>,
+    controller: Option<Process>,
+    agent: Option<Process>,
+    addresses: Value,
+    controller_url: String,
+    options: LabOptions,
+}
+
+impl Lab {
+    /// Builds the binaries and starts everything; returns when the agent is in contact with the controller.
+    pub async fn start(options: LabOptions) -> anyhow::Result<Self> {
+        let binaries = tokio::task::spawn_blocking(Binaries::build).await??;
+        Self::start_with(binaries, options).await
+    }
+
+    /// Starts everything from binaries that were built before.
+    pub async fn start_with(binaries: Binaries, options: LabOptions) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("gantry-lab-").tempdir()?;
+        let mut lab = Self {
+            dir,
+            binaries,
+            simulator: None,
+            controller: None,
+            agent: None,
+            addresses: Value::Null,
+            controller_url: String::new(),
+            options,
+        };
+        lab.start_simulator().await.context("starting the simulator")?;
+        lab.start_controller().await.context("starting the controller")?;
+        lab.join_agent().await.context("making the join file")?;
+        lab.start_agent().await.context("starting the agent")?;
+        lab.agent_in_contact().await?;
+        Ok(lab)
+    }
+
+    /// The lab's directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The workbook's file.
+    pub fn workbook(&self) -> PathBuf {
+        self.dir().join("plan.xlsx")
+    }
+
+    /// The ISO's file.
+    pub fn iso(&self) -> PathBuf {
+        self.dir().join("iso").join(ISO_NAME)
+    }
+
+    /// The agent's data directory.
+    pub fn agent_data(&self) -> PathBuf {
+        self.dir().join("agent")
+    }
+
+    /// The controller's data directory.
+    pub fn controller_data(&self) -> PathBuf {
+        self.dir().join("controller")
+    }
+
+    /// What the simulator printed: its addresses and ports.
+    pub fn addresses(&self) -> &Value {
+        &self.addresses
+    }
+
+    /// The simulator's control port.
+    pub fn control(&self) -> anyhow::Result<Control> {
+        Control::new(self.addresses["control_url"].as_str().context("the simulator told no control URL")?)
+    }
+
+    /// `ctl` with the lab's profile and these arguments, ready to be run; stdin is empty.
+    pub fn ctl_command(&self, args: &[&str]) -> Command {
+        let mut ctl = command(&self.binaries.path("ctl"), args);
+        ctl.env("GANTRY_PROFILE", self.profile()).env("NO_COLOR", "1").stdin(Stdio::null()).kill_on_drop(true);
+        if let Some(endpoint) = &self.options.otlp {
+            ctl.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        }
+        ctl
+    }
+
+    /// Runs `ctl` to its end.
+    pub async fn ctl(&self, args: &[&str]) -> anyhow::Result<Output> {
+        let output = timeout(CTL_LIMIT, self.ctl_command(args).output()).await;
+        output.with_context(|| format!("ctl {args:?} did not end within {CTL_LIMIT:?}\n{}", self.logs()))?.context("ctl")
+    }
+
+    /// Runs `ctl`, demands exit code 0, gives its stdout as JSON.
+    pub async fn ctl_json(&self, args: &[&str]) -> anyhow::Result<Value> {
+        let output = self.ctl(args).await?;
+        ensure!(output.status.success(), "ctl {args:?}: {}\n{}\n{}", output.status, text(&output), self.logs());
+        serde_json::from_slice(&output.stdout).with_context(|| format!("ctl {args:?} printed no JSON: {}", text(&output)))
+    }
+
+    /// Deploys the lab's workbook without watching; gives the job's id.
+    pub async fn deploy(&self, more: &[&str]) -> anyhow::Result<String> {
+        let workbook = self.workbook();
+        let workbook = workbook.to_string_lossy();
+        let mut args = vec!["-o", "json", "deploy", workbook.as_ref()];
+        args.extend_from_slice(more);
+        let answer = self.ctl_json(&args).await?;
+        let id = answer.pointer("/job/job_id").or_else(|| answer.get("job_id")).and_then(Value::as_str);
+        id.map(str::to_owned).with_context(|| format!("ctl deploy told no job id: {answer}"))
+    }
+
+    /// Watches a job to its end; gives `ctl`'s exit code.
+    pub async fn watch(&self, job: &str) -> anyhow::Result<i32> {
+        let output = self.ctl(&["watch", job]).await?;
+        output.status.code().with_context(|| format!("ctl watch was killed: {}", text(&output)))
+    }
+
+    /// What all processes have logged, for the message of a failed test.
+    pub fn logs(&self) -> String {
+        let named = [("simulator", &self.simulator), ("controller", &self.controller), ("agent", &self.agent)];
+        let told = named.iter().filter_map(|(name, process)| Some((name, process.as_ref()?.log_text())));
+        told.map(|(name, log)| format!("--- {name}\n{}\n", tail(&log, 60))).collect()
+    }
+
+    /// The agent's process id.
+    pub fn agent_pid(&self) -> Option<u32> {
+        self.agent.as_ref().and_then(Process::pid)
+    }
+
+    /// Ends the agent in good order.
+    pub async fn stop_agent(&mut self) -> anyhow::Result<()> {
+        if let Some(agent) = self.agent.take() {
+            agent.stop().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the controller in good order.
+    pub async fn stop_controller(&mut self) -> anyhow::Result<()> {
+        if let Some(controller) = self.controller.take() {
+            controller.stop().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends everything in good order: agent, controller, simulator.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.stop_agent().await?;
+        self.stop_controller().await?;
+        if let Some(simulator) = self.simulator.take() {
+            simulator.stop().await?;
+        }
+        Ok(())
+    }
+
+    async fn start_simulator(&mut self) -> anyhow::Result<()> {
+        let node = |(management, storage): &(Ipv4Addr, Ipv4Addr)| json!({"management": management, "storage": storage});
+        let mut scenario = json!({
+            "time_scale": self.options.time_scale,
+            "vip": IpAddr::V4(self.options.vip),
+            "nodes": self.options.nodes.iter().map(node).collect::<Vec<_>>(),
+            "fisheye": {"password": self.options.fisheye_password},
+            "storage": {"mode": "spool", "directory": self.dir().join("spool")},
+        });
+        merge(&mut scenario, &self.options.scenario);
+        let (file, ready) = (self.dir().join("scenario.json"), self.dir().join("simulator.ready"));
+        fs::write(&file, scenario.to_string())?;
+        let mut simulator = command(&self.binaries.path("simulator"), ["--scenario"]);
+        simulator.arg(&file).arg("--ready-file").arg(&ready);
+        let mut process = Process::spawn("simulator", simulator, &self.dir().join("simulator.log"))?;
+        self.addresses = serde_json::from_str(&process.ready(&ready).await?)?;
+        self.simulator = Some(process);
+        Ok(())
+    }
+
+    /// Starts the controller, again too, on the port that it had before.
+    pub async fn start_controller(&mut self) -> anyhow::Result<()> {
+        let ready = self.dir().join("controller.ready");
+        let listen = match self.controller_url.strip_prefix("https://") {
+            Some(address) => address.to_owned(),
+            None => "127.0.0.1:0".to_owned(),
+        };
+        let mut settings = json!({
+            "data": self.controller_data(), "listen": listen, "names": ["127.0.0.1"], "ready_file": ready,
+        });
+        if let Some(endpoint) = &self.options.otlp {
+            merge(&mut settings, &json!({"telemetry": {"otlp_endpoint": endpoint}}));
+        }
+        merge(&mut settings, &self.options.controller);
+        let file = self.write_toml("controller.toml", &settings)?;
+        let mut controller = command(&self.binaries.path("controller"), ["run", "--config"]);
+        controller.arg(file);
+        let mut process = Process::spawn("controller", controller, &self.dir().join("controller.log"))?;
+        let address = process.ready(&ready).await?;
+        self.controller_url = format!("https://{}", address.trim());
+        self.controller = Some(process);
+        Ok(())
+    }
+
+    /// Makes the agent's join file and the operator's profile, as an administrator would.
+    async fn join_agent(&mut self) -> anyhow::Result<()> {
+        let settings = json!({"data": self.controller_data(), "names": ["127.0.0.1"], "url": self.controller_url});
+        let config = self.write_toml("admin.toml", &settings)?;
+        let config = config.to_string_lossy().into_owned();
+        let (join, operator) = (self.dir().join("join.json"), self.dir().join("operator"));
+        let (join, operator) = (join.to_string_lossy(), operator.to_string_lossy());
+        self.admin(&["join-file", "--config", &config, "--agent", AGENT, "--site", SITE, "--out", &join]).await?;
+        self.admin(&["operator-file", "--config", &config, "--name", "lab", "--out", &operator]).await
+    }
+
+    async fn admin(&self, args: &[&str]) -> anyhow::Result<()> {
+        let output = command(&self.binaries.path("controller"), args).stdin(Stdio::null()).output().await?;
+        ensure!(output.status.success(), "controller {args:?}: {}\n{}", output.status, text(&output));
+        Ok(())
+    }
+
+    /// Starts the agent, again too.
+    pub async fn start_agent(&mut self) -> anyhow::Result<()> {
+        self.write_inputs()?;
+        let port = |name: &str| self.addresses[name].as_u64().with_context(|| format!("the simulator told no {name}"));
+        let fisheye = port("fisheye_port")?;
+        let mut settings = json!({
+            "data_dir": self.agent_data(),
+            "iso_dir": self.dir().join("iso"),
+            "join_file": self.dir().join("join.json"),
+            "iso": {"min_bytes": 1 << 16, "scan_s": 1},
+            "fisheye": {"port": fisheye},
+            "guest": {"ssh_port": port("ssh_port")?},
+            "cloudtower": {"port": port("tower_port")?},
+            "precheck": {"host_ports": [fisheye]},
+            "timing": {"time_scale": self.options.time_scale, "progress_every_s": 0.5},
+            "link": {"retry_cap_ms": 2000},
+        });
+        if let Some(endpoint) = &self.options.otlp {
+            merge(&mut settings, &json!({"telemetry": {"otlp_endpoint": endpoint}}));
+        }
+        merge(&mut settings, &self.options.agent);
+        let file = self.write_toml("agent.toml", &settings)?;
+        let mut agent = command(&self.binaries.path("agent"), ["run", "--config"]);
+        agent.arg(file);
+        self.agent = Some(Process::spawn("agent", agent, &self.dir().join("agent.log"))?);
+        Ok(())
+    }
+
+    fn write_inputs(&self) -> anyhow::Result<()> {
+        fs::create_dir_all(self.dir().join("iso"))?;
+        fs::write(self.workbook(), &self.options.workbook)?;
+        if self.options.iso_bytes > 0 && !self.iso().exists() {
+            Iso::new(self.options.iso_bytes).write(&self.iso())?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the controller says that the agent is there.
+    pub async fn agent_in_contact(&self) -> anyhow::Result<()> {
+        for _ in 0..600 {
+            let agents = self.ctl_json(&["-o", "json", "agents"]).await?;
+            let agents = agents.as_array().or_else(|| agents.get("agents").and_then(Value::as_array)).cloned();
+            let there = |agent: &Value| agent["agent_id"] == AGENT && agent["in_contact"] == true;
+            if agents.is_some_and(|agents| agents.iter().any(there)) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        bail!("the agent did not come into contact\n{}", self.logs())
+    }
+
+    fn profile(&self) -> PathBuf {
+        self.dir().join("operator").join(gantry_proto::join::OPERATOR_PROFILE_FILE)
+    }
+
+    fn write_toml(&self, name: &str, settings: &Value) -> anyhow::Result<PathBuf> {
+        let file = self.dir().join(name);
+        fs::write(&file, toml::to_string(settings).context("writing settings as TOML")?)?;
+        Ok(file)
+    }
+}
+
+/// Puts `over` into `base`, object by object; everything else is replaced.
+pub fn merge(base: &mut Value, over: &Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over.clone(),
+    }
+}
+
+/// What a command printed, both streams.
+pub fn text(output: &Output) -> String {
+    format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<_> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn cell_text(workbook: &Workbook, address: &str) -> String {
+    match workbook.cell(address) {
+        Some(gantry_sim::workbook::Cell::Text(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
