@@ -142,6 +142,11 @@ impl Lab {
         self.dir().join("controller")
     }
 
+    /// Where the binaries lie.
+    pub fn binaries_dir(&self) -> &Path {
+        self.binaries.dir()
+    }
+
     /// What the simulator printed: its addresses and ports.
     pub fn addresses(&self) -> &Value {
         &self.addresses
@@ -165,14 +170,17 @@ impl Lab {
     /// Runs `ctl` to its end.
     pub async fn ctl(&self, args: &[&str]) -> anyhow::Result<Output> {
         let output = timeout(CTL_LIMIT, self.ctl_command(args).output()).await;
-        output.with_context(|| format!("ctl {args:?} did not end within {CTL_LIMIT:?}\n{}", self.logs()))?.context("ctl")
+        output
+            .with_context(|| format!("ctl {args:?} did not end within {CTL_LIMIT:?}\n{}", self.logs()))?
+            .context("ctl")
     }
 
     /// Runs `ctl`, demands exit code 0, gives its stdout as JSON.
     pub async fn ctl_json(&self, args: &[&str]) -> anyhow::Result<Value> {
         let output = self.ctl(args).await?;
         ensure!(output.status.success(), "ctl {args:?}: {}\n{}\n{}", output.status, text(&output), self.logs());
-        serde_json::from_slice(&output.stdout).with_context(|| format!("ctl {args:?} printed no JSON: {}", text(&output)))
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("ctl {args:?} printed no JSON: {}", text(&output)))
     }
 
     /// Deploys the lab's workbook without watching; gives the job's id.
@@ -342,7 +350,8 @@ impl Lab {
         bail!("the agent did not come into contact\n{}", self.logs())
     }
 
-    fn profile(&self) -> PathBuf {
+    /// The operator's profile, for `GANTRY_PROFILE`.
+    pub fn profile(&self) -> PathBuf {
         self.dir().join("operator").join(gantry_proto::join::OPERATOR_PROFILE_FILE)
     }
 

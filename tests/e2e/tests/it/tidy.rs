@@ -22,10 +22,7 @@ const MAY_DEPEND: [(&str, &[&str]); 8] = [
     ("gantry-agent", &["gantry-proto", "gantry-telemetry"]),
     ("gantry-ctl", &["gantry-proto", "gantry-plan", "gantry-telemetry"]),
     ("gantry-sim", &[]),
-    (
-        "gantry-e2e",
-        &["gantry-proto", "gantry-plan", "gantry-controller", "gantry-agent", "gantry-ctl", "gantry-sim"],
-    ),
+    ("gantry-e2e", &["gantry-proto", "gantry-plan", "gantry-controller", "gantry-agent", "gantry-ctl", "gantry-sim"]),
 ];
 
 /// What a package of ours must not bring in by itself: the contract and the planner are pure.
@@ -113,9 +110,8 @@ fn every_file_says_what_it_is_for() {
 
 #[test]
 fn the_top_level_holds_the_agreed_names() {
-    let agreed = [
-        "Cargo.toml", "Cargo.lock", "proto", "controller", "agent", "cli", "tests", "deploy", "LICENSE", "README.md",
-    ];
+    let agreed =
+        ["Cargo.toml", "Cargo.lock", "proto", "controller", "agent", "cli", "tests", "deploy", "LICENSE", "README.md"];
     let out = Command::new("git").args(["ls-files"]).current_dir(root()).output().unwrap();
     let listed = String::from_utf8(out.stdout).unwrap();
     for name in listed.lines().filter_map(|line| line.split('/').next()) {

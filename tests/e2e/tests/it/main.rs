@@ -1,0 +1,12 @@
+//! End to end: real processes against the simulated site, as an operator would use them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+mod cancel;
+mod deploy;
+mod faults;
+mod openssh;
+mod refused;
+mod secrets;
+mod support;
+mod tidy;
+mod trace;
