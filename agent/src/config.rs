@@ -31,6 +31,8 @@ pub struct Settings {
     pub timing: Timing,
     /// The link with the controller.
     pub link: Link,
+    /// How many jobs.
+    pub jobs: Jobs,
     /// Logs and traces.
     pub telemetry: gantry_telemetry::Settings,
 }
@@ -48,6 +50,7 @@ impl Default for Settings {
             precheck: Precheck::default(),
             timing: Timing::default(),
             link: Link::default(),
+            jobs: Jobs::default(),
             telemetry: gantry_telemetry::Settings::default(),
         }
     }
@@ -363,6 +366,12 @@ pub struct Link {
     pub batch_bytes: usize,
     /// Events that may be unacknowledged on the line, at most.
     pub window_events: usize,
+    /// The newest progress of a job is sent at most once in so long, milliseconds.
+    pub sample_every_ms: u64,
+    /// After a session of this length the delay between reconnects starts from its beginning, milliseconds.
+    pub healthy_ms: u64,
+    /// The longest delay that the controller may ask for, milliseconds.
+    pub goodbye_cap_ms: u64,
 }
 
 impl Default for Link {
@@ -375,6 +384,30 @@ impl Default for Link {
             batch_events: 200,
             batch_bytes: 512 << 10,
             window_events: 1_000,
+            sample_every_ms: 500,
+            healthy_ms: 60_000,
+            goodbye_cap_ms: 300_000,
         }
+    }
+}
+
+/// How many jobs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jobs {
+    /// At work at the same time; the others wait.
+    pub concurrent: usize,
+    /// Accepted and not finished, at most; more are refused.
+    pub unfinished: usize,
+    /// Finished jobs whose journal and logs are kept; the oldest go at the agent's start, and only when the controller
+    /// has stored all their events.
+    pub keep_finished: usize,
+    /// How long the agent waits at its end for jobs to reach a safe point, seconds.
+    pub drain_limit_s: u64,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { concurrent: 4, unfinished: 64, keep_finished: 200, drain_limit_s: 30 }
     }
 }

@@ -1,18 +1,38 @@
 //! The log of one job at the agent: numbers events, journals them, tells them on, keeps the files of `flow.md` 8.3.
+//! Knows no step by name and no controller.
 
-use std::{collections::BTreeMap, io};
+mod clean;
+mod files;
+mod tell;
 
-use gantry_proto::{Body, JobId, Redactor, Sample, StepId};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use gantry_proto::{Body, Event, Failure, JobId, Level, Redactor, Sample, Secrets, StepId, result::LogsResult};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     config::Settings,
     facts::Facts,
+    journal::{CancelRecord, ChunkRecord, Chunks, Folded, Journal, JournalError, OpenIntent},
     step::{IntentId, StepError},
 };
+use clean::Cleaner;
+use files::Files;
 
-/// The log of one job.
-pub struct JobLog {}
+/// Where the log files lie, relative to the job's directory.
+const LOGS: &str = "logs";
 
 /// A chunk that the server has acknowledged (R38).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,55 +45,315 @@ pub struct Chunk {
     pub size: u64,
 }
 
+/// Told whenever a job has something new for the link.
+#[derive(Clone, Default)]
+pub struct Wake(Arc<watch::Sender<()>>);
+
+impl Wake {
+    /// Something is new.
+    pub fn wake(&self) {
+        self.0.send_replace(());
+    }
+
+    /// Sees every wake from now on.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.0.subscribe()
+    }
+}
+
+/// The log of one job.
+pub struct JobLog {
+    job: JobId,
+    journal: Arc<Journal>,
+    wake: Wake,
+    redactor: Redactor,
+    /// For facts and the result, see [`JobLog::protect`].
+    facts_redactor: OnceLock<Redactor>,
+    /// Facts as they were written before, by field.
+    saved: Mutex<Map<String, Value>>,
+    /// One [`JobLog::save`] at a time.
+    saving: tokio::sync::Mutex<()>,
+    chunks: Mutex<Chunks>,
+    open_intents: BTreeMap<u64, OpenIntent>,
+    next_intent: AtomicU64,
+    sample: watch::Sender<Option<Sample>>,
+    /// Time of the newest progress that is in the files.
+    sample_written: Mutex<Option<Timestamp>>,
+    progress_every: Duration,
+    files: Arc<Files>,
+    files_failed: Arc<AtomicBool>,
+    cancel: Mutex<Option<CancelRecord>>,
+    cancel_told: AtomicBool,
+    stopping: AtomicBool,
+}
+
 impl JobLog {
     /// Opens or creates the log in `data_dir/jobs/<job>` (blocking).
-    pub fn open(_settings: &Settings, _job: JobId, _redactor: &Redactor) -> io::Result<Self> {
-        Ok(Self {})
+    pub fn open(settings: &Settings, job: JobId, redactor: &Redactor) -> Result<Self, JournalError> {
+        let dir = dir_of(settings, job);
+        let (journal, folded) = Journal::open(&dir)?;
+        Ok(Self::new(settings, job, redactor, journal, &folded, Wake::default()))
+    }
+
+    /// The log over a journal that is open already.
+    pub fn new(
+        settings: &Settings,
+        job: JobId,
+        redactor: &Redactor,
+        journal: Arc<Journal>,
+        folded: &Folded,
+        wake: Wake,
+    ) -> Self {
+        Self {
+            job,
+            journal,
+            wake,
+            redactor: redactor.clone(),
+            facts_redactor: OnceLock::new(),
+            saved: Mutex::new(folded.view.facts.clone().into_iter().collect()),
+            saving: tokio::sync::Mutex::default(),
+            chunks: Mutex::new(folded.chunks.clone()),
+            open_intents: folded.open_intents.clone(),
+            next_intent: AtomicU64::new(folded.last_intent + 1),
+            sample: watch::Sender::new(None),
+            sample_written: Mutex::default(),
+            progress_every: Duration::try_from_secs_f64(settings.timing.progress_every_s).unwrap_or_default(),
+            files: Arc::new(Files::new(dir_of(settings, job).join(LOGS))),
+            files_failed: Arc::default(),
+            cancel: Mutex::new(folded.cancels.first().cloned()),
+            cancel_told: AtomicBool::new(folded.started() && folded.view.cancelled_by.is_some()),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Facts must come back from the journal as they were: a secret that is also a plain word of the plan (a password
+    /// equal to the VM's name) is replaced in all texts, but not in facts.
+    pub fn protect(&self, secrets: &Secrets, plan: &str) {
+        let redactor = Redactor::new();
+        let all = [&secrets.root_password, &secrets.fisheye_password, &secrets.ssh_password];
+        let all = all.into_iter().chain(secrets.root_password_encoded.as_ref());
+        all.filter(|secret| !plan.contains(secret.expose())).for_each(|secret| redactor.register(secret));
+        // Set once for each time that the job is taken up; a second one is the same.
+        let _ = self.facts_redactor.set(redactor);
     }
 
     /// Gives the event the next number and the time, redacts it, writes it to the journal (fsync) and to the stage log,
     /// and wakes the link.
-    pub async fn append(&self, _body: Body) -> io::Result<()> {
+    pub async fn append(&self, body: Body) -> io::Result<()> {
+        let body = self.cleaner().body(body);
+        let (job, files, failed) = (self.job, self.files.clone(), self.files_failed.clone());
+        let write = move |journal: &Journal| {
+            let event = journal.event(body)?;
+            // The stage log is for people: it must not stop a job whose journal is whole.
+            let line = files.stage(&tell::Line::event(job, &event));
+            complain(job, line, &failed);
+            Ok(event)
+        };
+        let event = self.journal.on_disk(write).await?;
+        self.wake.wake();
+        self.trace(&event);
         Ok(())
     }
 
     /// Appends a fact for each field that differs from what was written before.
-    pub async fn save(&self, _step: &StepId, _facts: &Facts) -> io::Result<()> {
+    pub async fn save(&self, step: &StepId, facts: &Facts) -> io::Result<()> {
+        let _one_at_a_time = self.saving.lock().await;
+        let (now, empty) = (fields(facts)?, fields(&Facts::default())?);
+        for (key, value) in now {
+            let nothing = empty.get(&key) == Some(&value);
+            let before = lock(&self.saved).get(&key).cloned();
+            if before.as_ref() == Some(&value) || (before.is_none() && nothing) {
+                continue;
+            }
+            let told = (!nothing).then(|| value.clone());
+            self.append(Body::Fact { step: step.clone(), key: key.clone(), value: told }).await?;
+            let mut saved = lock(&self.saved);
+            if nothing {
+                saved.remove(&key)
+            } else {
+                saved.insert(key, value)
+            };
+        }
         Ok(())
     }
 
-    /// Replaces the newest progress; also writes `upload_cloudtower.json` where the step is the upload.
-    pub fn sample(&self, _sample: Sample) {}
+    /// Replaces the newest progress; upload progress also goes to `upload_cloudtower.json` and the stage log.
+    pub fn sample(&self, sample: Sample) {
+        self.sample.send_replace(Some(self.cleaner().sample(sample)));
+    }
+
+    /// The newest progress; sees each later one that is not replaced before it looks.
+    pub fn samples(&self) -> watch::Receiver<Option<Sample>> {
+        self.sample.subscribe()
+    }
 
     /// The next number for an intent.
     pub fn next_intent(&self) -> IntentId {
-        IntentId(1)
+        IntentId(self.next_intent.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// [`StepError::Cancelled`] or [`StepError::Stopping`], whichever the token was cancelled for.
-    pub fn why_stopped(&self) -> StepError {
-        StepError::Cancelled
+    /// Intents that had no outcome when the job was taken up.
+    pub fn open_intents(&self) -> &BTreeMap<u64, OpenIntent> {
+        &self.open_intents
     }
 
     /// Writes down that the server has acknowledged a chunk of the upload volume with this image uuid. Made durable in
     /// batches: a crash may forget the last few, which costs sending them again.
-    pub async fn chunk(&self, _image_uuid: &str, _chunk: Chunk) -> io::Result<()> {
+    pub async fn chunk(&self, image_uuid: &str, chunk: Chunk) -> io::Result<()> {
+        let record = ChunkRecord { image_uuid: image_uuid.to_owned(), chunk: chunk.clone() };
+        self.journal.on_disk(move |journal| journal.chunk(record)).await?;
+        lock(&self.chunks).entry(image_uuid.to_owned()).or_default().insert(chunk.chunk_num, chunk);
         Ok(())
     }
 
     /// The acknowledged chunks of the upload volume with this image uuid, by number; also those of before a restart.
-    pub fn chunks(&self, _image_uuid: &str) -> BTreeMap<u64, Chunk> {
-        BTreeMap::new()
+    pub fn chunks(&self, image_uuid: &str) -> BTreeMap<u64, Chunk> {
+        lock(&self.chunks).get(image_uuid).cloned().unwrap_or_default()
     }
 
     /// A new name for the installer's log, `cloudtower_install_<timestamp>.log`, to be kept in the facts.
     pub fn install_log_name(&self) -> String {
-        String::new()
+        format!("{}{}.log", files::INSTALL, Timestamp::now().strftime("%Y%m%dT%H%M%SZ"))
     }
 
     /// Appends output of SSH commands or of the installer to `logs/<name>` (R69), redacted line by line: what follows
     /// the last line end is held back until its line is complete or the job ends.
-    pub async fn install_log(&self, _name: &str, _bytes: &[u8]) -> io::Result<()> {
-        Ok(())
+    pub async fn install_log(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let (files, redactor, name, bytes) =
+            (self.files.clone(), self.redactor.clone(), name.to_owned(), bytes.to_vec());
+        self.journal.on_disk(move |_| files.install(&name, &bytes, &redactor)).await
     }
+
+    /// Keeps the progress files up to date for as long as it is polled.
+    pub async fn write_progress(&self) {
+        let mut samples = self.sample.subscribe();
+        let mut next = Instant::now();
+        // The sender lives as long as `self`.
+        while samples.changed().await.is_ok() {
+            let done = |sample: &Option<Sample>| sample.as_ref().is_some_and(|s| s.total > 0 && s.done >= s.total);
+            let _at_the_latest = tokio::time::timeout_at(next, samples.wait_for(done)).await.is_ok();
+            let newest = samples.borrow_and_update().clone();
+            self.write_sample(newest).await;
+            next = Instant::now() + self.progress_every;
+        }
+    }
+
+    /// Writes what was held back, and closes the journal until somebody needs it again.
+    pub async fn finish(&self) -> io::Result<()> {
+        let newest = self.sample.borrow().clone();
+        self.write_sample(newest).await;
+        let (files, redactor) = (self.files.clone(), self.redactor.clone());
+        let flush = move |journal: &Journal| files.flush(&redactor).and(journal.close());
+        self.journal.on_disk(flush).await
+    }
+
+    /// A failure as it may be told.
+    pub fn clean(&self, failure: Failure) -> Failure {
+        self.cleaner().failure(failure)
+    }
+
+    /// Names of the log files, relative to the job's directory.
+    pub fn log_files(&self, facts: &Facts) -> LogsResult {
+        let name = |file: &str| Some(format!("{LOGS}/{file}"));
+        LogsResult {
+            stage: name(files::STAGE),
+            upload: name(files::UPLOAD),
+            install: facts.installer.as_ref().and_then(|installer| name(installer.local_log.as_ref()?)),
+        }
+    }
+
+    /// The journal below.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// Notes that the job is to be cancelled; the token is the caller's.
+    pub fn request_cancel(&self, cancel: CancelRecord) {
+        lock(&self.cancel).get_or_insert(cancel);
+    }
+
+    /// Notes that the agent is stopping; the token is the caller's.
+    pub fn request_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// The cancel that was asked for.
+    pub fn cancelled(&self) -> Option<CancelRecord> {
+        lock(&self.cancel).clone()
+    }
+
+    /// Whether the agent is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Tells once that the cancel has been taken up, if there is one.
+    pub async fn tell_cancel(&self) -> io::Result<()> {
+        let Some(CancelRecord { by, reason, .. }) = self.cancelled() else { return Ok(()) };
+        if self.cancel_told.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.append(Body::CancelAccepted { by, reason }).await
+    }
+
+    /// [`StepError::Cancelled`] or [`StepError::Stopping`], whichever the token was cancelled for.
+    pub fn why_stopped(&self) -> StepError {
+        if self.is_stopping() { StepError::Stopping } else { StepError::Cancelled }
+    }
+
+    async fn write_sample(&self, sample: Option<Sample>) {
+        // Progress of the upload is what has the fields of `flow.md` 8.2.
+        let Some(sample) = sample.filter(|sample| sample.extra.contains_key("progress_percent")) else { return };
+        if lock(&self.sample_written).replace(sample.at) == Some(sample.at) {
+            return;
+        }
+        let files = self.files.clone();
+        let write = move |_: &Journal| {
+            files.upload(&sample.extra)?;
+            files.stage(&tell::Line::sample(&sample))
+        };
+        complain(self.job, self.journal.on_disk(write).await, &self.files_failed);
+    }
+
+    fn cleaner(&self) -> Cleaner<'_> {
+        Cleaner { all: &self.redactor, facts: self.facts_redactor.get().unwrap_or(&self.redactor) }
+    }
+
+    /// The event in the agent's own log.
+    fn trace(&self, event: &Event) {
+        let (message, extra) = tell::tell(&event.body);
+        let (job, seq, extra) = (self.job, event.seq, Value::Object(extra));
+        let step = event.body.step().map(StepId::as_str).unwrap_or_default();
+        match event.body.level() {
+            Level::Debug => tracing::debug!(%job, seq, step, %extra, "{message}"),
+            Level::Info => tracing::info!(%job, seq, step, "{message}"),
+            Level::Warning => tracing::warn!(%job, seq, step, %extra, "{message}"),
+            Level::Error => tracing::error!(%job, seq, step, %extra, "{message}"),
+        }
+    }
+}
+
+/// The job's directory.
+pub fn dir_of(settings: &Settings, job: JobId) -> PathBuf {
+    settings.data_dir.join("jobs").join(job.to_string())
+}
+
+fn fields(facts: &Facts) -> io::Result<Map<String, Value>> {
+    match serde_json::to_value(facts)? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err(io::Error::other("the facts are not an object")),
+    }
+}
+
+/// Says once that a log file cannot be written.
+fn complain(job: JobId, written: io::Result<()>, failed: &AtomicBool) {
+    if let Err(error) = written
+        && !failed.swap(true, Ordering::Relaxed)
+    {
+        tracing::warn!(%job, %error, "a log file of the job cannot be written; the journal is whole, the job goes on");
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,6 +8,7 @@ pub mod fisheye;
 pub mod guest;
 pub mod http;
 pub mod joblog;
+pub mod journal;
 pub mod outside;
 pub mod step;
 pub mod steps;

@@ -1,0 +1,196 @@
+//! One line of the journal: eight hexadecimal digits of CRC-32, a blank, JSON, a line end.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use gantry_proto::{Event, trace::TraceContext, v1};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Chunk;
+
+/// The longest line, bytes. A plan (256 KiB) and its sealed secrets (64 KiB) fit with room to spare.
+pub const LINE_MAX: usize = 1 << 20;
+
+/// What a line holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// The job was accepted. The first line, and again for each epoch.
+    Start(Box<StartRecord>),
+    /// A numbered event.
+    Event(Box<Event>),
+    /// The controller has stored everything up to this number.
+    Acked(u64),
+    /// The server has acknowledged a chunk (R38).
+    Chunk(ChunkRecord),
+    /// An operator wants the job stopped.
+    Cancel(CancelRecord),
+}
+
+/// The accepted order: everything that is needed to take the job up again without the controller. Secrets stay sealed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartRecord {
+    /// The order's number.
+    pub order: u64,
+    /// The job's epoch.
+    pub epoch: u32,
+    /// When it was accepted.
+    pub at: Timestamp,
+    /// Form of the plan.
+    pub schema: String,
+    /// The plan, the very text that was hashed.
+    pub plan: String,
+    /// SHA-256 of the plan, hexadecimal.
+    pub sha256: String,
+    /// The secrets, sealed to this agent.
+    pub sealed: SealedText,
+    /// Keep what was made when the job fails.
+    pub keep_on_failure: bool,
+    /// Who submitted the job.
+    pub submitted_by: String,
+    /// The job's spans continue it.
+    pub trace: TraceContext,
+}
+
+/// [`v1::SealedSecrets`] in a form for JSON: base64 throughout.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedText {
+    agent: String,
+    key_id: String,
+    enc: String,
+    ciphertext: String,
+}
+
+/// One acknowledged chunk of one upload volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkRecord {
+    /// The volume, by the uuid of its image.
+    pub image_uuid: String,
+    /// The chunk.
+    pub chunk: Chunk,
+}
+
+/// A cancel order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRecord {
+    /// The order's number.
+    pub order: u64,
+    /// The epoch for which it holds.
+    pub epoch: u32,
+    /// Who asked.
+    pub by: String,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Cut off or altered: a crash in the middle of a write looks like this.
+    #[error("it is cut off or altered")]
+    Torn,
+    /// Whole, but of a form that this version does not know.
+    #[error("it has a form that this version does not know ({0})")]
+    Unknown(String),
+}
+
+/// The line of a record, or how long it would have been when that is too long.
+pub(super) fn encode(record: &Record) -> Result<Vec<u8>, usize> {
+    let Ok(json) = serde_json::to_vec(record) else { return Err(0) };
+    let mut line = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
+    line.extend_from_slice(&json);
+    line.push(b'\n');
+    if line.len() > LINE_MAX { Err(line.len()) } else { Ok(line) }
+}
+
+/// The record of a line, its line end included.
+pub fn decode(line: &[u8]) -> Result<Record, Fault> {
+    let body = line.strip_suffix(b"\n").ok_or(Fault::Torn)?;
+    let (crc, json) = body.split_at_checked(9).ok_or(Fault::Torn)?;
+    let crc = std::str::from_utf8(crc).ok().and_then(|text| text.strip_suffix(' ')).ok_or(Fault::Torn)?;
+    if u32::from_str_radix(crc, 16) != Ok(crc32fast::hash(json)) {
+        return Err(Fault::Torn);
+    }
+    serde_json::from_slice(json).map_err(|error| Fault::Unknown(error.to_string()))
+}
+
+impl StartRecord {
+    /// The plan as it travelled.
+    pub fn document(&self) -> v1::PlanDocument {
+        v1::PlanDocument {
+            schema: self.schema.clone(),
+            json: self.plan.clone().into_bytes(),
+            sha256: unhex(&self.sha256),
+        }
+    }
+}
+
+impl From<&v1::SealedSecrets> for SealedText {
+    fn from(sealed: &v1::SealedSecrets) -> Self {
+        Self {
+            agent: sealed.agent_id.clone(),
+            key_id: STANDARD.encode(&sealed.key_id),
+            enc: STANDARD.encode(&sealed.enc),
+            ciphertext: STANDARD.encode(&sealed.ciphertext),
+        }
+    }
+}
+
+impl From<&SealedText> for v1::SealedSecrets {
+    /// What is not base64 becomes empty, which does not open.
+    fn from(text: &SealedText) -> Self {
+        let bytes = |text: &str| STANDARD.decode(text).unwrap_or_default();
+        Self {
+            agent_id: text.agent.clone(),
+            key_id: bytes(&text.key_id),
+            enc: bytes(&text.enc),
+            ciphertext: bytes(&text.ciphertext),
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    text.as_bytes().chunks(2).filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+/// Acknowledged chunks, by volume and number.
+pub type Chunks = BTreeMap<String, BTreeMap<u64, Chunk>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_comes_back_as_it_was_and_every_flipped_byte_is_noticed() {
+        let chunk = Chunk { chunk_num: 7, sha256: "ab".into(), size: 8 };
+        let record = Record::Chunk(ChunkRecord { image_uuid: "i".into(), chunk });
+        let line = encode(&record).unwrap();
+        assert_eq!(decode(&line), Ok(record));
+        for at in 0..line.len() {
+            let mut bad = line.clone();
+            bad[at] ^= 1;
+            assert!(decode(&bad).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_whole_line_of_a_newer_version_is_not_taken_for_a_torn_one() {
+        let json = br#"{"telemetry":{}}"#;
+        let line = [format!("{:08x} ", crc32fast::hash(json)).as_bytes(), json, b"\n"].concat();
+        assert!(matches!(decode(&line), Err(Fault::Unknown(_))));
+    }
+
+    #[test]
+    fn sealed_secrets_and_hashes_survive_the_text_form() {
+        let sealed =
+            v1::SealedSecrets { agent_id: "a".into(), key_id: vec![1; 32], enc: vec![2; 32], ciphertext: vec![255, 0] };
+        assert_eq!(v1::SealedSecrets::from(&SealedText::from(&sealed)), sealed);
+        assert_eq!(unhex(&hex(&[0, 15, 255])), [0, 15, 255]);
+    }
+}
