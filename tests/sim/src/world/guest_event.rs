@@ -33,6 +33,11 @@ pub enum GuestEvent {
         /// SSH answers from this moment on (virtual time since the start, for [`crate::clock::Clock::sleep_until`]).
         ssh_opens_at: Duration,
     },
+    /// A guest that somebody else plays (`external_guest`) has been installed.
+    Installed {
+        /// The VM.
+        vm_uuid: String,
+    },
     /// The guest restarted: everything that ran inside is gone, the disk is kept. An `AddressUp` follows.
     AgentRebooted {
         /// The VM.

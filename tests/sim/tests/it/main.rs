@@ -6,5 +6,8 @@
     reason = "helpers of tests, outside of `#[test]` functions"
 )]
 
+mod cloudtower;
+mod guest;
 mod iso;
+mod lab;
 mod workbook;
