@@ -165,3 +165,28 @@ pub struct InstallerFact {
     /// File name of the local log under `logs/`.
     pub local_log: Option<String>,
 }
+
+impl Facts {
+    /// What this job made and has not removed, but for a complete image, as a list for people.
+    pub fn ours(&self) -> Vec<Leftover> {
+        let vm = self.vm.as_ref().filter(|vm| vm.uuid.is_some() || vm.job_id.is_some()).map(|vm| Leftover {
+            kind: "vm".to_owned(),
+            id: vm.uuid.clone().unwrap_or_default(),
+            name: vm.name.clone(),
+            remedy: format!("delete the virtual machine \"{}\" with its volumes in the cluster's web page", vm.name),
+        });
+        let unfinished = |image: &&ImageFact| image.state == ImageState::Uploading && !image.image_uuid.is_empty();
+        let image = self.image.as_ref().filter(unfinished).map(|image| Leftover {
+            kind: "image".to_owned(),
+            id: image.image_uuid.clone(),
+            name: image.name.clone(),
+            remedy: format!("delete the ISO image \"{}\" in the cluster's web page", image.name),
+        });
+        vm.into_iter().chain(image).collect()
+    }
+
+    /// Whether a complete image of ours is on the cluster.
+    pub fn has_kept_image(&self) -> bool {
+        self.image.as_ref().is_some_and(|image| image.state == ImageState::Uploaded)
+    }
+}

@@ -3,6 +3,7 @@
 
 pub mod cloudtower;
 pub mod config;
+pub mod executor;
 pub mod facts;
 pub mod fisheye;
 pub mod guest;
@@ -10,6 +11,8 @@ pub mod http;
 pub mod joblog;
 pub mod journal;
 pub mod outside;
+pub mod pipeline;
+pub mod result;
 pub mod step;
 pub mod steps;
 pub mod tls;

@@ -1,0 +1,356 @@
+//! Walks the table of steps: forward, attempts, undo newest first, and the one last event. Knows no step by name.
+//!
+//! Where a job stands is read from its journal alone, so that a job taken up after a restart goes on at the first step
+//! that is not done, or with the undo that was begun. Steps look before they make anything.
+
+mod place;
+mod undo;
+
+use std::{future::Future, io, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use futures_util::FutureExt as _;
+use gantry_proto::{
+    AgentId, Body, Failure, JobId, JobOutcome, JobView, Level, Plan, Redactor, Secrets, StepId, StepInfo, UndoState,
+    trace::TraceContext,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, field::Empty};
+
+use crate::{
+    config::Settings,
+    facts::Facts,
+    joblog::JobLog,
+    outside::Outside,
+    pipeline::Pipeline,
+    result::{self, Told},
+    step::{StepCx, StepError},
+};
+use place::Place;
+
+/// Everything that one job works with.
+pub struct Job {
+    /// The job.
+    pub id: JobId,
+    /// This agent.
+    pub agent: AgentId,
+    /// What is to be deployed.
+    pub plan: Arc<Plan>,
+    /// The plan's secrets.
+    pub secrets: Arc<Secrets>,
+    /// The agent's settings.
+    pub settings: Arc<Settings>,
+    /// Knows the job's secrets.
+    pub redactor: Redactor,
+    /// The outside world.
+    pub outside: Arc<Outside>,
+    /// Where events and facts go.
+    pub log: Arc<JobLog>,
+    /// Keep what was made when the job fails.
+    pub keep_on_failure: bool,
+    /// The job's spans continue it.
+    pub trace: TraceContext,
+    /// Cancelled by an operator's cancel and when the agent stops.
+    pub cancel: CancellationToken,
+    /// Cancelled when the agent stops.
+    pub stop: CancellationToken,
+    /// What the journal says.
+    pub view: JobView,
+}
+
+/// How an execution ends.
+#[derive(Debug)]
+pub enum Ended {
+    /// [`Body::JobFinished`] is in the journal.
+    Finished(JobOutcome),
+    /// The agent is stopping: the job goes on at the next start.
+    Stopped,
+    /// The journal cannot be read or written: nothing may go on before the next start.
+    Broken(io::Error),
+}
+
+/// Carries the job out, or goes on where the journal says.
+pub async fn execute(job: Job, pipeline: Pipeline) -> Ended {
+    let (log, span) = (job.log.clone(), job_span(&job));
+    let walk = async {
+        let mut walk = match Walk::new(job, pipeline) {
+            Ok(walk) => walk,
+            Err(error) => return Ended::Broken(error),
+        };
+        match walk.run().await {
+            Ok(outcome) => Ended::Finished(outcome),
+            Err(Halt::Broken(error)) => Ended::Broken(error),
+            // `run` leaves nothing else over.
+            Err(_) => Ended::Stopped,
+        }
+    };
+    let files = async {
+        log.write_progress().await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        ended = Box::pin(walk.instrument(span)) => ended,
+        never = files => never,
+    }
+}
+
+/// Why the walk does not go on.
+enum Halt {
+    /// A step failed for good.
+    Failed { step: StepId, failure: Box<Failure> },
+    /// An operator wants it stopped; the step that was at work.
+    Cancelled { step: Option<StepId> },
+    /// The agent is stopping.
+    Stopped,
+    /// The journal cannot be written.
+    Broken(io::Error),
+}
+
+/// Word in the details of a failure after which nothing may be removed.
+const HANDS_OFF: &str = "hands_off";
+/// Code of the failure of a cancelled step.
+const CANCELLED: &str = "cancelled";
+
+struct Walk {
+    job: Job,
+    pipeline: Pipeline,
+    table: Vec<StepInfo>,
+    facts: Facts,
+    place: Place,
+    began: Timestamp,
+}
+
+impl Walk {
+    fn new(job: Job, pipeline: Pipeline) -> io::Result<Self> {
+        let table: Vec<StepInfo> = pipeline.iter().map(|step| step.info()).collect();
+        let known = Value::Object(job.view.facts.clone().into_iter().collect());
+        let facts = serde_json::from_value(known).map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("the journal's facts cannot be read: {error}"))
+        })?;
+        let begun = job.log.journal().tail().started;
+        let place = if begun { Place::of(&job.view, &table) } else { Place::beginning(table.len()) };
+        let began = job.view.started.filter(|_| begun).unwrap_or_else(Timestamp::now);
+        Ok(Self { job, pipeline, table, facts, place, began })
+    }
+
+    async fn run(&mut self) -> Result<JobOutcome, Halt> {
+        self.begin().await?;
+        let (outcome, step, failure) = match self.forward().await {
+            Ok(()) => return self.finish(JobOutcome::Succeeded, UndoState::Nothing, None).await,
+            Err(Halt::Failed { step, failure }) => (JobOutcome::Failed, Some(step), *failure),
+            Err(Halt::Cancelled { step }) => (JobOutcome::Cancelled, step, self.cancel_failure()),
+            Err(halt) => return Err(halt),
+        };
+        Span::current().record("otel.status_code", "ERROR").record("error", failure.message.as_str());
+        let known = self.facts.clone();
+        let hands_off = failure.detail.get(HANDS_OFF) == Some(&Value::Bool(true));
+        let undo = if self.job.keep_on_failure || hands_off { self.kept() } else { self.undo_all().await? };
+        // What was known when it failed stays in the result (R63), but for what is still there.
+        let leftovers = std::mem::replace(&mut self.facts, known).leftovers;
+        self.facts.leftovers = leftovers;
+        self.finish(outcome, undo, Some((step, failure))).await
+    }
+
+    /// The first event of the epoch, or a word that the job goes on.
+    async fn begin(&mut self) -> Result<(), Halt> {
+        if self.job.log.journal().tail().started {
+            let next = self.table.get(self.place.next).map(|info| info.id.to_string());
+            let message = match (&self.place.halted, next) {
+                (Some(_), _) => "the agent was restarted; the job goes on with its undo".to_owned(),
+                (None, Some(step)) => format!("the agent was restarted; the job goes on with {step}"),
+                (None, None) => "the agent was restarted after the last step".to_owned(),
+            };
+            self.note(Level::Warning, "taken_up", message).await?;
+        } else {
+            let (agent, agent_version) = (self.job.agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
+            self.append(Body::JobStarted { agent, agent_version, steps: self.table.clone() }).await?;
+        }
+        self.job.log.tell_cancel().await.map_err(Halt::Broken)
+    }
+
+    async fn forward(&mut self) -> Result<(), Halt> {
+        if let Some((step, failure)) = self.place.halted.clone() {
+            return Err(match step {
+                Some(step) if failure.code != CANCELLED => Halt::Failed { step, failure: Box::new(failure) },
+                step => Halt::Cancelled { step },
+            });
+        }
+        for index in self.place.next..self.pipeline.len() {
+            self.safe_point()?;
+            self.step(index).await?;
+        }
+        Ok(())
+    }
+
+    /// One step with all its attempts.
+    async fn step(&mut self, index: usize) -> Result<(), Halt> {
+        let (mut attempt, mut failed) = self.place.attempt(index);
+        loop {
+            if let Some(failure) = failed.take() {
+                self.undo_between(index, attempt, failure).await?;
+                self.safe_point()?;
+                attempt += 1;
+            }
+            failed = self.attempt(index, attempt).await?;
+            if failed.is_none() {
+                return Ok(());
+            }
+            self.safe_point()?;
+        }
+    }
+
+    /// One attempt. `Some`: it failed and another one may follow once it is undone.
+    async fn attempt(&mut self, index: usize, attempt: u32) -> Result<Option<Failure>, Halt> {
+        let (step, id) = (self.pipeline[index], self.table[index].id.clone());
+        self.place.touch(index);
+        self.append(Body::StepStarted { step: id.clone(), attempt }).await?;
+        let (cx, span, began) =
+            (self.cx(&id, self.job.cancel.clone()), self.step_span("step", &id, attempt), Instant::now());
+        let ended = guarded(step.run(&cx, &mut self.facts)).instrument(span.clone()).await;
+        self.save(&id).await?;
+        let Err(error) = ended else {
+            let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.append(Body::StepSucceeded { step: id, elapsed_ms }).await?;
+            return Ok(None);
+        };
+        span.record("otel.status_code", "ERROR").record("error", error.to_string());
+        let last = attempt >= self.table[index].attempts;
+        let (failure, will_retry) = match error {
+            StepError::Stopping => return Err(Halt::Stopped),
+            StepError::Journal(error) => return Err(Halt::Broken(error)),
+            StepError::Cancelled if self.job.log.is_stopping() => return Err(Halt::Stopped),
+            StepError::Cancelled => (self.cancel_failure(), false),
+            StepError::Again(failure) => (*failure, !last),
+            StepError::Permanent(failure) => (*failure, false),
+            StepError::HandsOff(mut failure) => {
+                failure.detail.insert(HANDS_OFF.to_owned(), true.into());
+                (*failure, false)
+            }
+        };
+        let failure = self.job.log.clean(failure);
+        self.append(Body::StepFailed { step: id.clone(), attempt, failure: failure.clone(), will_retry }).await?;
+        match will_retry {
+            true => Ok(Some(failure)),
+            false if failure.code == CANCELLED => Err(Halt::Cancelled { step: Some(id) }),
+            false => Err(Halt::Failed { step: id, failure: Box::new(failure) }),
+        }
+    }
+
+    /// The last event of the epoch.
+    async fn finish(
+        &mut self,
+        outcome: JobOutcome,
+        undo: UndoState,
+        failed: Option<(Option<StepId>, Failure)>,
+    ) -> Result<JobOutcome, Halt> {
+        let timing = &self.job.settings.timing;
+        let real = Timestamp::now().duration_since(self.began);
+        let total_s = timing.told(real.unsigned_abs());
+        if outcome == JobOutcome::Succeeded && total_s > timing.total_warn_s {
+            let (minutes, usual) = (total_s / 60.0, timing.total_warn_s / 60.0);
+            let message =
+                format!("the deployment took {minutes:.0} minutes, longer than the {usual:.0} that are aimed at");
+            self.note(Level::Warning, "slow_deployment", message).await?;
+        }
+        let told = Told { failed: failed.as_ref(), total_s, logs: self.job.log.log_files(&self.facts) };
+        let uuid = self.facts.image.as_ref().map(|image| image.image_uuid.as_str()).unwrap_or_default();
+        let document = result::build(&self.job.plan, &self.facts, &self.job.log.chunks(uuid), told);
+        let result = serde_json::to_value(document).map_err(|error| Halt::Broken(error.into()))?;
+        let (leftovers, failure) = (self.facts.leftovers.clone(), failed.map(|(_, failure)| failure));
+        self.append(Body::JobFinished { outcome, undo, failure, leftovers, result }).await?;
+        Ok(outcome)
+    }
+
+    /// Nothing is removed; says whether there is anything.
+    fn kept(&self) -> UndoState {
+        if self.facts.ours().is_empty() && !self.facts.has_kept_image() { UndoState::Nothing } else { UndoState::Kept }
+    }
+
+    fn safe_point(&self) -> Result<(), Halt> {
+        if self.job.log.is_stopping() {
+            return Err(Halt::Stopped);
+        }
+        if self.job.cancel.is_cancelled() { Err(Halt::Cancelled { step: None }) } else { Ok(()) }
+    }
+
+    fn cancel_failure(&self) -> Failure {
+        let by = self.job.log.cancelled();
+        let message = match &by {
+            Some(cancel) if cancel.reason.is_empty() => format!("the job was cancelled by {}", cancel.by),
+            Some(cancel) => format!("the job was cancelled by {}: {}", cancel.by, cancel.reason),
+            None => "the job was cancelled".to_owned(),
+        };
+        Failure { code: CANCELLED.to_owned(), message, ..Failure::default() }
+    }
+
+    fn cx(&self, step: &StepId, cancel: CancellationToken) -> StepCx {
+        let job = &self.job;
+        StepCx {
+            job: job.id,
+            step: step.clone(),
+            plan: job.plan.clone(),
+            secrets: job.secrets.clone(),
+            settings: job.settings.clone(),
+            redactor: job.redactor.clone(),
+            outside: job.outside.clone(),
+            log: job.log.clone(),
+            cancel,
+        }
+    }
+
+    fn step_span(&self, kind: &'static str, step: &StepId, attempt: u32) -> Span {
+        tracing::info_span!(
+            "step",
+            otel.name = format!("{kind} {step}"),
+            job.id = %self.job.id,
+            step.id = %step,
+            attempt,
+            otel.status_code = Empty,
+            error = Empty,
+        )
+    }
+
+    async fn append(&self, body: Body) -> Result<(), Halt> {
+        self.job.log.append(body).await.map_err(Halt::Broken)
+    }
+
+    async fn save(&self, step: &StepId) -> Result<(), Halt> {
+        self.job.log.save(step, &self.facts).await.map_err(Halt::Broken)
+    }
+
+    async fn note(&self, level: Level, code: &str, message: String) -> Result<(), Halt> {
+        self.append(Body::Note { step: None, level, code: code.to_owned(), message, extra: Default::default() }).await
+    }
+}
+
+/// A step that panics has a defect: it fails for good, and what it made is undone like anything else.
+async fn guarded<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+    let caught = AssertUnwindSafe(step).catch_unwind().await;
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        let detail = json!({"panic": text});
+        Err(StepError::Permanent(Box::new(Failure {
+            code: "internal".to_owned(),
+            message: "the step broke off: this is a defect of the agent".to_owned(),
+            remedy: "report it with the job's log; the job may be started again".to_owned(),
+            detail: detail.as_object().cloned().unwrap_or_default(),
+            ..Failure::default()
+        })))
+    })
+}
+
+fn job_span(job: &Job) -> Span {
+    let span = tracing::info_span!(
+        "job",
+        otel.name = "job",
+        job.id = %job.id,
+        agent.id = %job.agent,
+        otel.status_code = Empty,
+        error = Empty,
+    );
+    gantry_telemetry::set_parent(&span, &job.trace);
+    span
+}

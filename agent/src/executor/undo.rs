@@ -1,0 +1,96 @@
+//! The way back: between two attempts of one step, and over all steps, newest first. Does not listen to a cancel; has a
+//! deadline of its own for each step.
+
+use std::time::Duration;
+
+use gantry_proto::{Body, Failure, UndoState};
+use tracing::Instrument as _;
+
+use super::{Halt, Walk, guarded};
+use crate::step::StepError;
+
+/// After the deadline an undo may take so long to reach a safe point; then it is dropped where it is.
+const GRACE: Duration = Duration::from_secs(15);
+
+impl Walk {
+    /// Undoes every step that may have made something. A failed undo is told and the rest go on.
+    pub(super) async fn undo_all(&mut self) -> Result<UndoState, Halt> {
+        let mut failed = false;
+        for index in self.place.to_undo() {
+            failed |= self.undo(index).await?.is_err();
+        }
+        if failed && self.facts.leftovers.is_empty() {
+            // The list must not be empty when something may be left.
+            self.facts.leftovers = self.facts.ours();
+        }
+        Ok(match (failed || !self.facts.leftovers.is_empty(), self.place.removed) {
+            (true, _) => UndoState::RollbackIncomplete,
+            (false, true) => UndoState::RolledBack,
+            (false, false) => UndoState::Nothing,
+        })
+    }
+
+    /// Undoes a step that will be tried again. When that does not work the step is not tried again: what is left would
+    /// be in its way, or be made twice.
+    pub(super) async fn undo_between(&mut self, index: usize, attempt: u32, failure: Failure) -> Result<(), Halt> {
+        let step = self.table[index].id.clone();
+        if self.place.resumed_between.take() == Some(index) {
+            // After a restart the view must know again that this undo belongs to a retry.
+            let (step, failure) = (step.clone(), failure.clone());
+            self.append(Body::StepFailed { step, attempt, failure, will_retry: true }).await?;
+        }
+        let Err(cause) = self.undo(index).await? else { return Ok(()) };
+        let mut failure = failure;
+        failure.causes.push(format!("it was not tried again because its undo failed: {}", cause.message));
+        self.append(Body::StepFailed { step: step.clone(), attempt, failure: failure.clone(), will_retry: false })
+            .await?;
+        Err(Halt::Failed { step, failure: Box::new(failure) })
+    }
+
+    async fn undo(&mut self, index: usize) -> Result<Result<(), Failure>, Halt> {
+        if self.job.log.is_stopping() {
+            return Err(Halt::Stopped);
+        }
+        let (step, id) = (self.pipeline[index], self.table[index].id.clone());
+        self.append(Body::UndoStarted { step: id.clone() }).await?;
+        let token = self.job.stop.child_token();
+        let (cx, span) = (self.cx(&id, token.clone()), self.step_span("undo", &id, 0));
+        let limit = self.job.settings.timing.scaled(self.job.settings.timing.undo_limit_s);
+        let mut undo = Box::pin(guarded(step.undo(&cx, &mut self.facts)).instrument(span.clone()));
+        let ended = match tokio::time::timeout(limit, &mut undo).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                token.cancel();
+                tokio::time::timeout(GRACE, &mut undo).await.unwrap_or(Err(StepError::Cancelled))
+            }
+        };
+        drop(undo);
+        self.save(&id).await?;
+        let failure = match ended {
+            Ok(removed) => {
+                self.place.removed |= !removed.is_empty();
+                self.place.undone(index);
+                self.append(Body::UndoFinished { step: id, failure: None, removed }).await?;
+                return Ok(Ok(()));
+            }
+            Err(StepError::Journal(error)) => return Err(Halt::Broken(error)),
+            Err(StepError::Stopping | StepError::Cancelled) if self.job.log.is_stopping() => return Err(Halt::Stopped),
+            // Nobody else cancels the token of an undo.
+            Err(StepError::Stopping | StepError::Cancelled) => too_late(limit),
+            Err(StepError::Again(failure) | StepError::Permanent(failure) | StepError::HandsOff(failure)) => *failure,
+        };
+        span.record("otel.status_code", "ERROR").record("error", failure.message.as_str());
+        let failure = self.job.log.clean(failure);
+        self.append(Body::UndoFinished { step: id, failure: Some(failure.clone()), removed: Vec::new() }).await?;
+        Ok(Err(failure))
+    }
+}
+
+fn too_late(limit: Duration) -> Failure {
+    Failure {
+        code: "undo_timeout".to_owned(),
+        message: format!("the undo was not done after {} s", limit.as_secs()),
+        remedy: "look at the leftovers and remove them by hand".to_owned(),
+        ..Failure::default()
+    }
+}
