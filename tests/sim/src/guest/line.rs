@@ -38,6 +38,10 @@ impl Line {
         self.cut.cancel();
     }
 
+    pub(super) fn is_ended(&self) -> bool {
+        self.cut.is_cancelled()
+    }
+
     pub(super) async fn ended(&self) {
         self.cut.cancelled().await;
     }

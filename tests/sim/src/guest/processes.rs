@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 pub(super) const MARKER: &str = "GUEST_ROOT";
 /// Rounds of "look and kill" before giving up on processes that keep starting new ones.
 const KILL_ROUNDS: u32 = 200;
+/// Looks in a row that must find nothing: a process shows no environment in the moment it becomes another program.
+const CLEAN_LOOKS: u32 = 3;
 /// Wall pause between two rounds.
 const KILL_PAUSE: Duration = Duration::from_millis(10);
 /// Wall time to give to one guest's processes.
@@ -36,9 +38,11 @@ pub(super) fn alive(pid: u32) -> bool {
 /// Kills every process of the guest and returns when none is left. Blocks: call it off the runtime.
 pub(super) fn kill_all(root: &Path) {
     let start = Instant::now();
+    let mut clean = 0;
     for _ in 0..KILL_ROUNDS {
         let left = of_guest(root);
-        if left.is_empty() {
+        clean = if left.is_empty() { clean + 1 } else { 0 };
+        if clean == CLEAN_LOOKS {
             return;
         }
         signal("KILL", &left.iter().map(|pid| i64::from(*pid)).collect::<Vec<_>>());
@@ -58,7 +62,7 @@ pub(super) fn signal(name: &str, targets: &[i64]) {
     let targets: Vec<String> = targets.iter().map(i64::to_string).collect();
     let sent = Command::new("/bin/sh")
         .arg("-c")
-        .arg(format!("for t in {}; do kill -{name} -- \"$t\" 2>/dev/null; done", targets.join(" ")))
+        .arg(format!("for t in {}; do kill -{name} \"$t\" 2>/dev/null; done", targets.join(" ")))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

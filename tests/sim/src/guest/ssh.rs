@@ -256,6 +256,9 @@ impl Handler for Guest {
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
         let fired = phase(&self.machine, &self.line, "auth").await;
+        if self.line.is_ended() {
+            return Err(russh::Error::Disconnect);
+        }
         let refused = fired.iter().any(|fault| matches!(fault.action, Action::Answer(_)));
         self.tries += 1;
         let known = self.machine.accounts().iter().any(|(name, secret)| name == user && secret == password);
