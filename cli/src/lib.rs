@@ -1,1 +1,110 @@
-//! Placeholder.
+//! `ctl`, the command line of the operator. It talks to people, to the operator API and to the planner, and knows
+//! nothing of agents' insides: what a job does is read from its events, through the one fold `JobView`.
+//!
+//! stdout carries results, stderr everything else; `exit.rs` has every exit code.
+
+mod args;
+mod client;
+mod commands;
+mod exit;
+mod follow;
+mod jobref;
+mod output;
+mod profile;
+mod refusal;
+mod render;
+mod show;
+mod workbook;
+
+use std::process::ExitCode;
+
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
+use gantry_proto::Redactor;
+use gantry_telemetry::{Settings, Telemetry};
+use tracing::Instrument as _;
+
+use crate::{
+    args::{Args, Command, PlanCommand},
+    exit::{Exit, Failure},
+    output::Output,
+};
+
+/// Threads for the line, the screen and the exporter of traces.
+const WORKERS: usize = 2;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let args = match parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { code(Exit::Usage) } else { code(Exit::Done) };
+        }
+    };
+    let out = Output::new(&args.global);
+    let Err(failure) = start(args, out) else { return code(Exit::Done) };
+    let text = failure.text(out.paint_err);
+    if !text.is_empty() {
+        out.note(&text);
+    }
+    code(failure.exit())
+}
+
+fn parse() -> Result<Args, clap::Error> {
+    // Help is printed while the options are being read, so this one is looked for beforehand.
+    let plain = std::env::args_os().any(|arg| arg == "--no-color");
+    let choice = if plain { ColorChoice::Never } else { ColorChoice::Auto };
+    Args::from_arg_matches(&Args::command().color(choice).try_get_matches()?)
+}
+
+fn start(args: Args, out: Output) -> Result<(), Failure> {
+    // Fails only when a provider is set already, and it is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Internal, "cannot start").because(error.to_string()))?;
+    runtime.block_on(async {
+        let redactor = Redactor::new();
+        let telemetry = telemetry(&args, &redactor)?;
+        let span = tracing::info_span!("ctl", command = name(&args.command), job_id = tracing::field::Empty);
+        let done = Box::pin(commands::run(args, out, redactor)).instrument(span).await;
+        telemetry.shutdown().await;
+        done
+    })
+}
+
+/// Logs only when asked for: people read stderr.
+fn telemetry(args: &Args, redactor: &Redactor) -> Result<Telemetry, Failure> {
+    let filter = match args.global.verbose {
+        0 => "off",
+        1 => "gantry_ctl=debug,info",
+        _ => "gantry_ctl=trace,debug",
+    };
+    let settings = Settings { log_filter: Some(filter.to_owned()), ..Settings::default() };
+    gantry_telemetry::init("ctl", env!("CARGO_PKG_VERSION"), &settings, redactor)
+        .map_err(|error| Failure::usage("cannot start logs and traces").because(error.to_string()))
+}
+
+/// The name of the command's span.
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Plan(PlanCommand::Check(_)) => "plan check",
+        Command::Plan(PlanCommand::Show(_)) => "plan show",
+        Command::Plan(PlanCommand::Fields) => "plan fields",
+        Command::Deploy(_) => "deploy",
+        Command::Jobs(_) => "jobs",
+        Command::Show(_) => "show",
+        Command::Watch(_) => "watch",
+        Command::Cancel(_) => "cancel",
+        Command::Result(_) => "result",
+        Command::Agents(_) => "agents",
+        Command::Version => "version",
+        Command::Completions { .. } => "completions",
+    }
+}
+
+fn code(exit: Exit) -> ExitCode {
+    ExitCode::from(exit as u8)
+}

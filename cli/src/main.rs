@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! The operator's command line: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    gantry_ctl::main()
+}

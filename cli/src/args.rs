@@ -1,0 +1,314 @@
+//! What can be typed: clap types only, no decision.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done (warnings too); Ctrl-C in watch: the job goes on
+    1  internal error of ctl or the controller
+    2  wrong command line, profile or job id
+    3  workbook rejected or unreadable
+    4  the job failed; what it had made is removed, or kept by policy
+    5  the job failed or was cancelled and something is left over (listed)
+    6  controller unreachable
+    7  refused by the controller (certificate, role, state of things)
+    8  the job waits for an operator
+  130  the job was cancelled, nothing is left over
+
+Examples:
+  ctl plan check planning.xlsx             check a workbook, no controller needed
+  ctl deploy planning.xlsx --watch         deploy it and follow to the end
+  ctl jobs --active                        what is going on
+  ctl watch 3f2a1b0c                       follow a job; Ctrl-C only detaches
+  ctl cancel 3f2a1b0c --reason \"wrong site\" --wait";
+
+/// Puts CloudTower onto SmartX clusters behind a bastion: the operator's side.
+#[derive(Debug, Parser)]
+#[command(name = "ctl", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Address of the controller, https://HOST:PORT; wins over the profile's
+    #[arg(long, global = true, value_name = "URL", env = "GANTRY_CONTROLLER", hide_env_values = true)]
+    pub(crate) controller: Option<String>,
+    /// Profile with the controller's address and your certificate [default: $XDG_CONFIG_HOME/gantry/ctl.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "GANTRY_PROFILE", hide_env_values = true)]
+    pub(crate) profile: Option<PathBuf>,
+    /// Form of the result on stdout
+    #[arg(short, long, global = true, value_name = "FORM", default_value = "table", hide_possible_values = true)]
+    #[arg(help = "Form of the result on stdout: table (for people), json (one document), ndjson (one object a line)")]
+    pub(crate) output: Format,
+    /// No colour; NO_COLOR in the environment does the same
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Longest wait for one answer of the controller, such as 30s or 2m
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Log to stderr; twice for more (RUST_LOG is honoured too)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// Form of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// One document.
+    Json,
+    /// One object a line.
+    Ndjson,
+}
+
+/// One verb each.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check and show planning workbooks; needs no controller
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// Deploy a workbook: stores a job that the agent of the site carries out
+    #[command(after_help = "\
+Without --watch ctl ends with 0 as soon as the job is stored. With --watch it follows to the end and the exit code \
+tells the outcome; Ctrl-C only detaches. Repeating the command with the same --job-id never makes a second job.
+
+Examples:
+  ctl deploy planning.xlsx
+  ctl deploy planning.xlsx --site shanghai-1 --watch
+  ctl deploy planning.xlsx --set cloudtower.vm_name=tower-2 --on-failure keep
+  ctl deploy planning.xlsx --watch -o json > result.json")]
+    Deploy(Deploy),
+    /// List jobs, newest first
+    #[command(after_help = "\
+Examples:
+  ctl jobs --active
+  ctl jobs --site shanghai-1 --limit 10
+  ctl jobs -o ndjson")]
+    Jobs(Jobs),
+    /// Show everything about one job
+    #[command(after_help = "\
+Examples:
+  ctl show 3f2a1b0c
+  ctl show 3f2a1b0c -o json")]
+    Show(Job),
+    /// Follow a job to its end; Ctrl-C detaches, the job goes on
+    #[command(after_help = "\
+With -o ndjson each event, progress sample and change of the job is one line on stdout. A broken line is taken up \
+again after the last event, without gap or repetition. The exit code tells the outcome of the job.
+
+Examples:
+  ctl watch 3f2a1b0c
+  ctl watch 3f2a1b0c --from-seq 120
+  ctl watch 3f2a1b0c -o ndjson | tee job.ndjson")]
+    Watch(Watch),
+    /// Stop a job at its next safe point and undo it
+    #[command(after_help = "\
+The job stops at its next safe point and removes what it has made; a complete ISO image stays. Without --wait ctl ends \
+with 0 as soon as the wish is stored. With --wait: 0 cancelled and nothing left over, 5 something is left over, \
+7 the job had ended before.
+
+Examples:
+  ctl cancel 3f2a1b0c --reason \"wrong VLAN\"
+  ctl cancel 3f2a1b0c --wait")]
+    Cancel(Cancel),
+    /// Print the result document of a job that has ended
+    #[command(after_help = "\
+Examples:
+  ctl result 3f2a1b0c
+  ctl result 3f2a1b0c -o json > shared-context.json")]
+    Result(Job),
+    /// List the agents and the ISO files that they offer
+    #[command(after_help = "\
+Examples:
+  ctl agents
+  ctl agents --site shanghai-1 -o json")]
+    Agents(Agents),
+    /// Print the version of ctl and, when it can be reached, of the controller
+    #[command(after_help = "\
+Examples:
+  ctl version
+  ctl version -o json")]
+    Version,
+    /// Print the completions of a shell
+    #[command(after_help = "\
+Examples:
+  ctl completions bash > /etc/bash_completion.d/ctl
+  ctl completions zsh > \"${fpath[1]}/_ctl\"")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// What can be done with a workbook alone.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Check a workbook: every problem with its cell and what to do
+    #[command(after_help = "\
+Exit code 0 when the workbook can be deployed, 3 otherwise. Nothing is contacted.
+
+Examples:
+  ctl plan check planning.xlsx
+  ctl plan check planning.xlsx -o json | jq .problems
+  ctl plan check planning.xlsx --set organization=Example")]
+    Check(PlanFile),
+    /// Show the plan of a workbook: every value and where it comes from
+    #[command(after_help = "\
+Examples:
+  ctl plan show planning.xlsx
+  ctl plan show planning.xlsx -o json")]
+    Show(PlanFile),
+    /// List the cells that are read and the keys for --set
+    #[command(after_help = "\
+Examples:
+  ctl plan fields
+  ctl plan fields -o json")]
+    Fields,
+}
+
+/// A workbook and what wins over it.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PlanFile {
+    /// The planning workbook, .xlsx
+    pub(crate) file: PathBuf,
+    /// A value that wins over the workbook; may be given several times (keys: ctl plan fields)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
+/// See [`Command::Deploy`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Deploy {
+    #[command(flatten)]
+    pub(crate) plan: PlanFile,
+    /// Use the agent of this site; not needed when there is only one agent
+    #[arg(long, conflicts_with = "agent")]
+    pub(crate) site: Option<String>,
+    /// Use this agent
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: Option<String>,
+    /// What happens to what a failed job has made [default: the controller's setting]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) on_failure: Option<OnFailure>,
+    /// Id of the job, a UUID of version 7 [default: a new one]
+    #[arg(long, value_name = "UUID")]
+    pub(crate) job_id: Option<gantry_proto::JobId>,
+    /// Follow the job to its end
+    #[arg(long, short)]
+    pub(crate) watch: bool,
+}
+
+/// What happens to what a failed job has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnFailure {
+    /// Remove it
+    Undo,
+    /// Keep it, for a look
+    Keep,
+}
+
+/// See [`Command::Jobs`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Jobs {
+    /// Only jobs that have not ended
+    #[arg(long)]
+    pub(crate) active: bool,
+    /// Only this site
+    #[arg(long)]
+    pub(crate) site: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+}
+
+/// One job.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Job {
+    /// Id of the job; a beginning or ending of it that no other job has is enough
+    pub(crate) job: String,
+}
+
+/// See [`Command::Watch`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    /// Begin with the event of this number (inclusive; the first event of a job is 1)
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) from_seq: u64,
+}
+
+/// See [`Command::Cancel`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Cancel {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    /// Why, for the job's log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+    /// Wait until the job has stopped and is undone
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// See [`Command::Agents`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Agents {
+    /// Only this site
+    #[arg(long)]
+    pub(crate) site: Option<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE, such as cloudtower.vm_name=tower-2".to_owned()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        _ => 0,
+    };
+    match digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit)) {
+        Some(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("expected a time from 1s to 60m, such as 30s or 2m".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_declaration_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn pairs_and_times() {
+        assert_eq!(pair("a.b=c=d"), Ok(("a.b".to_owned(), "c=d".to_owned())));
+        assert_eq!(pair("a="), Ok(("a".to_owned(), String::new())));
+        assert!(pair("=x").is_err() && pair("x").is_err());
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("45"), Ok(Duration::from_secs(45)));
+        for bad in ["", "s", "0s", "2h", "-1", "99999999999999999999m", "1ms"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The operator API as `ctl` calls it: one channel with mutual TLS, a deadline on every call, and a lost answer asked
+//! for again. Knows no command and prints nothing.
+
+use std::{future::Future, time::Duration};
+
+use gantry_proto::v1::{self, fleet_service_client::FleetServiceClient, job_service_client::JobServiceClient};
+use tokio_retry::strategy::{ExponentialBackoff, jitter};
+use tonic::{
+    Request, Response, Status, Streaming,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Identity},
+};
+
+use crate::{exit::Failure, profile::Endpoint, refusal};
+
+/// The largest answer that is accepted, bytes: a page of a thousand jobs is far below.
+const ANSWER_MAX_BYTES: usize = 16 << 20;
+/// How long one attempt to connect may take, name look-up and TLS each.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/2 PING after this silence, and how long its answer may take: so a frozen line is noticed.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
+/// How often a call is sent in all when its answer is lost. Every call of the API may be repeated.
+const ATTEMPTS: usize = 3;
+/// The same for a submit: the workbook has crossed the line already, and the answer decides what an operator does next.
+const SUBMIT_ATTEMPTS: usize = 6;
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+type Service = InterceptedService<Channel, Propagate>;
+
+/// A connection to a controller.
+#[derive(Clone)]
+pub(crate) struct Client {
+    jobs: JobServiceClient<Service>,
+    fleet: FleetServiceClient<Service>,
+    url: String,
+    timeout: Duration,
+}
+
+/// Puts the trace context of the current span into each call.
+#[derive(Clone)]
+pub(crate) struct Propagate;
+
+impl Interceptor for Propagate {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        gantry_telemetry::inject_metadata(request.metadata_mut());
+        Ok(request)
+    }
+}
+
+impl Client {
+    /// Connects: what is wrong with address, line or certificates is told at once.
+    pub(crate) async fn connect(endpoint: &Endpoint, timeout: Duration) -> Result<Self, Failure> {
+        let url = endpoint.url.clone();
+        let tls = ClientTlsConfig::new()
+            .domain_name(&endpoint.server_name)
+            .ca_certificate(Certificate::from_pem(&endpoint.ca))
+            .identity(Identity::from_pem(&endpoint.cert, endpoint.key.expose()))
+            .timeout(CONNECT_TIMEOUT);
+        let dialled = Channel::from_shared(url.clone())
+            .map_err(|error| Failure::usage(format!("\"{url}\" is not an address")).because(error.to_string()))?
+            .tls_config(tls)
+            .map_err(|error| refusal::unusable_identity(&error))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE.0)
+            .keep_alive_timeout(KEEP_ALIVE.1)
+            .keep_alive_while_idle(true)
+            .http2_adaptive_window(true);
+        let channel = match tokio::time::timeout(timeout, dialled.connect()).await {
+            Ok(connected) => connected.map_err(|error| refusal::no_connection(&url, &error))?,
+            Err(_) => return Err(refusal::silent(&url, "connecting", timeout)),
+        };
+        let jobs =
+            JobServiceClient::with_interceptor(channel.clone(), Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
+        let fleet =
+            FleetServiceClient::with_interceptor(channel, Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
+        Ok(Self { jobs, fleet, url, timeout })
+    }
+
+    /// The controller's address.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Submits a job; the same request any number of times is one job.
+    pub(crate) async fn submit(&self, request: v1::SubmitJobRequest) -> Result<v1::SubmitJobResponse, Lost> {
+        self.call("submitting the job", SUBMIT_ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.submit_job(request).await }
+        })
+        .await
+    }
+
+    /// One page of jobs.
+    pub(crate) async fn list(&self, request: v1::ListJobsRequest) -> Result<Vec<v1::Job>, Failure> {
+        let answer = self.call("listing the jobs", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.list_jobs(request).await }
+        });
+        Ok(answer.await?.jobs)
+    }
+
+    /// One job with its plan.
+    pub(crate) async fn get(&self, job_id: &str) -> Result<v1::GetJobResponse, Failure> {
+        let answer = self.call("asking for the job", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), v1::GetJobRequest { job_id: job_id.to_owned() });
+            async move { jobs.get_job(request).await }
+        });
+        Ok(answer.await?)
+    }
+
+    /// Asks for a job to be stopped.
+    pub(crate) async fn cancel(&self, job_id: &str, reason: &str) -> Result<v1::Job, Failure> {
+        let request = v1::CancelJobRequest { job_id: job_id.to_owned(), reason: reason.to_owned() };
+        let answer = self.call("asking for the job to be cancelled", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.cancel_job(request).await }
+        });
+        answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
+    }
+
+    /// The result document of a job that has ended.
+    pub(crate) async fn result(&self, job_id: &str) -> Result<v1::GetJobResultResponse, Failure> {
+        let answer = self.call("asking for the result", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), v1::GetJobResultRequest { job_id: job_id.to_owned() });
+            async move { jobs.get_job_result(request).await }
+        });
+        Ok(answer.await?)
+    }
+
+    /// The agents.
+    pub(crate) async fn agents(&self, site: &str) -> Result<Vec<v1::Agent>, Failure> {
+        let answer = self.call("listing the agents", ATTEMPTS, || {
+            let (mut fleet, request) = (self.fleet.clone(), v1::ListAgentsRequest { site: site.to_owned() });
+            async move { fleet.list_agents(request).await }
+        });
+        Ok(answer.await?.agents)
+    }
+
+    /// The controller's version.
+    pub(crate) async fn version(&self) -> Result<v1::GetVersionResponse, Failure> {
+        let answer = self.call("asking for the version", 1, || {
+            let mut fleet = self.fleet.clone();
+            async move { fleet.get_version(v1::GetVersionRequest {}).await }
+        });
+        Ok(answer.await?)
+    }
+
+    /// Opens the stream of a job. One attempt: who follows decides what a failure means.
+    pub(crate) async fn watch(&self, request: v1::WatchJobRequest) -> Result<Streaming<v1::WatchJobResponse>, Lost> {
+        self.call("opening the stream of events", 1, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.watch_job(request).await }
+        })
+        .await
+    }
+
+    /// One call: sent again while its answer is lost, `attempts` times in all.
+    async fn call<T, F>(&self, what: &str, attempts: usize, mut send: impl FnMut() -> F) -> Result<T, Lost>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut pauses = pauses().take(attempts.saturating_sub(1));
+        loop {
+            let lost = match tokio::time::timeout(self.timeout, send()).await {
+                Ok(Ok(answer)) => return Ok(answer.into_inner()),
+                Ok(Err(status)) if refusal::is_lost(&status) => refusal::lost(&self.url, what, &status),
+                Ok(Err(status)) => return Err(Lost::No(refusal::refused(&self.url, what, &status))),
+                Err(_) => refusal::silent(&self.url, what, self.timeout),
+            };
+            let Some(pause) = pauses.next() else { return Err(Lost::Maybe(lost)) };
+            tracing::warn!(what, pause_ms = pause.as_millis() as u64, "the answer is lost, asking again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// It was refused: nothing happened, and asking again does not help.
+    No(Failure),
+    /// The line broke: it may have had its effect.
+    Maybe(Failure),
+}
+
+impl From<Lost> for Failure {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::No(failure) | Lost::Maybe(failure) => failure,
+        }
+    }
+}
+
+/// Pauses between attempts, with full jitter, so that many clients do not come back at once.
+pub(crate) fn pauses() -> impl Iterator<Item = Duration> {
+    let floor = Duration::from_millis(100);
+    ExponentialBackoff::from_millis(2).factor(250).max_delay(LONGEST_PAUSE).map(move |pause| floor + jitter(pause))
+}

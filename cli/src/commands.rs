@@ -1,0 +1,56 @@
+//! One file a verb. Each returns what went wrong, if anything did; the exit code follows from that.
+
+mod agents;
+mod cancel;
+mod completions;
+mod deploy;
+mod jobs;
+mod plan;
+mod result;
+mod show;
+mod version;
+mod watch;
+
+use gantry_proto::Redactor;
+
+use crate::{
+    args::{Args, Command, Global},
+    client::Client,
+    exit::Failure,
+    output::Output,
+    profile,
+};
+
+/// What every command has at hand.
+pub(crate) struct Cx {
+    /// The global options.
+    pub(crate) global: Global,
+    /// Where text goes.
+    pub(crate) out: Output,
+    /// Knows the secrets of the workbook that was read, before the first log line about it.
+    pub(crate) redactor: Redactor,
+}
+
+impl Cx {
+    /// A connection to the configured controller.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        Client::connect(&profile::require(&self.global)?, self.global.timeout).await
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(), Failure> {
+    let cx = Cx { global: args.global, out, redactor };
+    match args.command {
+        Command::Plan(args) => plan::run(&cx, &args),
+        Command::Deploy(args) => deploy::run(&cx, args).await,
+        Command::Jobs(args) => jobs::run(&cx, args).await,
+        Command::Show(args) => show::run(&cx, &args).await,
+        Command::Watch(args) => watch::run(&cx, &args).await,
+        Command::Cancel(args) => cancel::run(&cx, &args).await,
+        Command::Result(args) => result::run(&cx, &args).await,
+        Command::Agents(args) => agents::run(&cx, args).await,
+        Command::Version => version::run(&cx).await,
+        Command::Completions { shell } => completions::run(&cx, shell),
+    }
+}

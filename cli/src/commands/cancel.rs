@@ -1,0 +1,82 @@
+//! `ctl cancel`: asks for a job to be stopped and undone, and waits for that if wanted.
+
+use gantry_proto::{
+    JobId, JobOutcome,
+    v1::{self, CancelStage},
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Cx;
+use crate::{
+    args::{Cancel, Format},
+    client::Client,
+    exit::{Exit, Failure},
+    follow::{Follow, Heard, Known},
+    jobref,
+    render::{
+        ending::Ending,
+        json,
+        lines::{Line, Teller},
+        words,
+    },
+};
+
+/// Asks; a job that has ended already is a refusal.
+pub(crate) async fn run(cx: &Cx, args: &Cancel) -> Result<(), Failure> {
+    let client = cx.connect().await?;
+    let id = jobref::resolve(&client, &args.job.job).await?;
+    let job = client.cancel(&id.to_string(), &args.reason).await?;
+    if job.cancel() == CancelStage::TooLate {
+        return Err(too_late(&job));
+    }
+    if args.wait {
+        return wait(cx, &client, id).await;
+    }
+    let stage = words::cancel_sentence(job.cancel()).unwrap_or("asked for");
+    match cx.out.format {
+        Format::Table => cx.out.text(&format!("cancel of job {id}: {stage}\nfollow it:  ctl watch {id}\n")),
+        Format::Json | Format::Ndjson => cx.out.json(&json!({ "job": json::job(&job) })),
+    }
+}
+
+/// Waits for the end; lines about stopping and undoing go to stderr.
+async fn wait(cx: &Cx, client: &Client, id: JobId) -> Result<(), Failure> {
+    let mut known = Known::default();
+    let mut teller = Teller::default();
+    let mut follow = Follow::open(client, id, 0, true).await?;
+    loop {
+        let heard = follow.next().await?;
+        known.take(&heard);
+        let line = teller.tell(&heard, &known, Timestamp::now());
+        // What happened before the agent took the cancel up is not of interest here.
+        let of_interest = known.view.cancelled_by.is_some() || !matches!(heard, Heard::Event(_) | Heard::Sample(_));
+        line.iter().filter(|_| of_interest).map(Line::stamped).for_each(|line| cx.out.note(&line));
+        if matches!(heard, Heard::End) || (matches!(heard, Heard::Event(_)) && known.has_ended()) {
+            return conclude(cx, &known);
+        }
+    }
+}
+
+fn conclude(cx: &Cx, known: &Known) -> Result<(), Failure> {
+    let Some(end) = Ending::of(known) else {
+        return Err(Failure::new(Exit::Internal, "the controller ended the stream of a job that has not ended"));
+    };
+    match cx.out.format {
+        Format::Table => cx.out.text(&end.text(cx.out.paint, cx.out.columns(), false))?,
+        Format::Json | Format::Ndjson => cx.out.json(&json::known(known))?,
+    }
+    match (end.outcome, end.exit()) {
+        // It was cancelled and nothing is left: that is what was asked for.
+        (JobOutcome::Cancelled, Exit::Cancelled) => Ok(()),
+        (JobOutcome::Succeeded, _) => Err(known.job.as_ref().map_or(Failure::Told(Exit::Refused), too_late)),
+        (_, exit) => Err(Failure::Told(exit)),
+    }
+}
+
+fn too_late(job: &v1::Job) -> Failure {
+    let state = words::job_state(job.state()).replace('_', " ");
+    Failure::new(Exit::Refused, format!("job {} cannot be cancelled any more", job.job_id))
+        .because(format!("it had ended before: {state}"))
+        .remedy(format!("see what it has made: ctl show {}", job.job_id))
+}

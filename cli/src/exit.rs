@@ -1,0 +1,134 @@
+//! Every way to fail: its message and its exit code. Scripts depend on the numbers; they never change their meaning.
+
+use std::{fmt::Write as _, io};
+
+use crate::render::{paint::Paint, text};
+
+/// What the process says to its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Done, warnings or not.
+    Done = 0,
+    /// A defect of ours.
+    Internal = 1,
+    /// The command line, the profile or the job id is wrong.
+    Usage = 2,
+    /// The workbook is rejected or cannot be read.
+    Rejected = 3,
+    /// The job failed; what it had made is removed, or kept by policy.
+    Failed = 4,
+    /// The job failed or was cancelled and something is left over.
+    Leftovers = 5,
+    /// The controller cannot be reached.
+    Unreachable = 6,
+    /// The controller refuses: identity, role, or the state of things.
+    Refused = 7,
+    /// The job waits for an operator.
+    NeedsOperator = 8,
+    /// The job was cancelled, nothing is left over.
+    Cancelled = 130,
+}
+
+/// Why a command did not end well.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// To be told on stderr.
+    Story(Box<Story>),
+    /// Everything is told already.
+    Told(Exit),
+}
+
+/// What was attempted, on what, why it failed, what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Story {
+    /// The exit code.
+    pub(crate) exit: Exit,
+    /// What was attempted, on what.
+    pub(crate) message: String,
+    /// Why, outermost first.
+    pub(crate) causes: Vec<String>,
+    /// What to do, one sentence each.
+    pub(crate) remedies: Vec<String>,
+}
+
+impl Failure {
+    /// A failure without causes or remedies yet.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self::Story(Box::new(Story { exit, message: message.into(), causes: Vec::new(), remedies: Vec::new() }))
+    }
+
+    /// The command line, the profile or the job id is wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// With one more cause.
+    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
+        if let Self::Story(story) = &mut self {
+            story.causes.push(cause.into());
+        }
+        self
+    }
+
+    /// With one more thing to do.
+    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        if let Self::Story(story) = &mut self {
+            story.remedies.push(remedy.into());
+        }
+        self
+    }
+
+    /// The exit code.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Story(story) => story.exit,
+            Self::Told(exit) => *exit,
+        }
+    }
+
+    /// The text for stderr; empty when everything is told.
+    pub(crate) fn text(&self, paint: Paint) -> String {
+        let Self::Story(story) = self else { return String::new() };
+        let mut out = format!("{} {}\n", paint.bad("error:"), text::clean(&story.message));
+        for cause in &story.causes {
+            let _ = writeln!(out, "  because: {}", text::clean(cause));
+        }
+        for remedy in &story.remedies {
+            let _ = writeln!(out, "  to do:   {}", text::clean(remedy));
+        }
+        out
+    }
+}
+
+/// Writing a result: a reader that has gone away (`ctl jobs | head`) is no failure.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::Told(Exit::Done);
+        }
+        Self::new(Exit::Internal, "cannot write the result to standard output").because(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_story_says_what_why_and_what_to_do() {
+        let failure =
+            Failure::usage("cannot read\u{1b}[31m x").because("no such file").remedy("check the path").remedy("or not");
+        assert_eq!(
+            failure.text(Paint::PLAIN),
+            "error: cannot read x\n  because: no such file\n  to do:   check the path\n  to do:   or not\n"
+        );
+        assert_eq!(failure.exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure() {
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).exit(), Exit::Done);
+        assert_eq!(Failure::from(io::Error::other("disk full")).exit(), Exit::Internal);
+    }
+}

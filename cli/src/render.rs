@@ -1,0 +1,17 @@
+//! Everything that people and programs see. All of it reads `JobView` and `v1::Job`; none of it talks to anyone.
+
+pub(crate) mod agents;
+pub(crate) mod ending;
+pub(crate) mod findings;
+pub(crate) mod frame;
+pub(crate) mod job;
+pub(crate) mod jobs;
+pub(crate) mod json;
+pub(crate) mod lines;
+pub(crate) mod paint;
+pub(crate) mod plan;
+pub(crate) mod screen;
+pub(crate) mod table;
+pub(crate) mod text;
+pub(crate) mod units;
+pub(crate) mod words;

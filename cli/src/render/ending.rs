@@ -1,0 +1,215 @@
+//! How a job ended: the summary of a success, the story of a failure, and the exit code of both.
+
+use std::fmt::Write as _;
+
+use gantry_proto::{Failure, JobOutcome, Leftover, UndoState, view::StepView};
+use serde_json::Value;
+
+use super::{json, lines, paint::Paint, text, units, words};
+use crate::{exit::Exit, follow::Known};
+
+/// The end of a job.
+pub(crate) struct Ending<'a> {
+    known: &'a Known,
+    /// How it ended.
+    pub(crate) outcome: JobOutcome,
+    undo: Option<UndoState>,
+    failure: Option<Failure>,
+    leftovers: &'a [Leftover],
+}
+
+impl<'a> Ending<'a> {
+    /// The end, if it has come. A job that was cancelled before it began has no last event, only a state.
+    pub(crate) fn of(known: &'a Known) -> Option<Self> {
+        if !known.has_ended() {
+            return None;
+        }
+        let (view, job) = (&known.view, known.job.as_ref());
+        Some(Self {
+            known,
+            outcome: view.outcome.or_else(|| job.and_then(json::outcome)).or_else(|| job.and_then(by_state))?,
+            undo: view.undo.or_else(|| job.and_then(json::undo)),
+            failure: view.failure.clone().or_else(|| Some(job?.failure.clone()?.into())),
+            leftovers: &view.leftovers,
+        })
+    }
+
+    /// The exit code of who followed the job.
+    pub(crate) fn exit(&self) -> Exit {
+        let left_over = self.undo == Some(UndoState::RollbackIncomplete)
+            || (!self.leftovers.is_empty() && self.undo != Some(UndoState::Kept));
+        match self.outcome {
+            JobOutcome::Succeeded => Exit::Done,
+            _ if left_over => Exit::Leftovers,
+            JobOutcome::Failed => Exit::Failed,
+            JobOutcome::Cancelled => Exit::Cancelled,
+        }
+    }
+
+    /// Everything that an operator needs to know now.
+    pub(crate) fn text(&self, paint: Paint, columns: usize, with_steps: bool) -> String {
+        let mut out = match self.outcome {
+            JobOutcome::Succeeded => self.success(paint),
+            JobOutcome::Failed | JobOutcome::Cancelled => self.story(paint, columns),
+        };
+        if with_steps {
+            out.push_str(&times(self.known));
+        }
+        out.push_str(&self.warnings(paint, columns));
+        if self.outcome != JobOutcome::Succeeded
+            && let Some(job) = &self.known.job
+        {
+            let _ = writeln!(out, "  {:<10}ctl show {}", "more", job.job_id);
+        }
+        out
+    }
+
+    fn success(&self, paint: Paint) -> String {
+        let result = self.known.view.result.as_ref().and_then(|result| result.get("deploy_cloudtower"));
+        let get = |pointer: &str| result.and_then(|result| result.pointer(pointer)).and_then(plain);
+        let url = get("/base_url").unwrap_or_default();
+        let mut out = format!("{} {}\n", paint.good("CloudTower is ready:"), text::clean(&url));
+        let mut row = |name: &str, value: Option<String>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                let _ = writeln!(out, "  {name:<10}{}", text::clean(&value));
+            }
+        };
+        row(
+            "login",
+            get("/cloudtower/session/username").map(|user| format!("{user}, with the password of the workbook")),
+        );
+        row("vm", both(get("/vm/name"), get("/vm/uuid")));
+        row("cluster", self.known.job.as_ref().map(|job| job.cluster.clone()));
+        row("address", get("/network/ip").or_else(|| get("/ip")));
+        let skipped = result.and_then(|r| r.pointer("/iso/skipped")).and_then(Value::as_bool) == Some(true);
+        let how = if skipped { "was there already" } else { "uploaded" };
+        row("image", get("/iso/file_name").map(|name| format!("{name}, {how}")));
+        row("licence", both(get("/cloudtower/license/type"), get("/cloudtower/license/expire_date")));
+        row(
+            "time",
+            self.known.view.started.zip(self.known.view.finished).map(|(a, b)| units::duration(units::between(a, b))),
+        );
+        row("job", self.known.job.as_ref().map(|job| job.job_id.clone()));
+        out
+    }
+
+    fn story(&self, paint: Paint, columns: usize) -> String {
+        let id = self.known.job.as_ref().map(|job| job.job_id.as_str()).unwrap_or_default();
+        let head = match self.outcome {
+            JobOutcome::Cancelled => paint.warn(&format!("job {id} was cancelled")),
+            _ => paint.bad(&format!("job {id} failed")),
+        };
+        let mut out = format!("{head}\n");
+        let mut row = |name: &str, value: &str| block(&mut out, name, value, columns);
+        if let Some(step) = self.failed_step() {
+            row(
+                "step",
+                &format!(
+                    "{} (attempt {} of {})",
+                    lines::step_name(self.known, &step.info.id),
+                    step.attempt,
+                    step.info.attempts.max(step.attempt)
+                ),
+            );
+        }
+        if let Some(by) = &self.known.view.cancelled_by {
+            row("by", by);
+        }
+        if let Some(failure) = self.failure.as_ref().filter(|failure| !failure.message.is_empty()) {
+            row("what", &failure.message);
+            failure.causes.iter().filter(|cause| **cause != failure.message).for_each(|cause| row("because", cause));
+            if !failure.code.is_empty() {
+                row("code", &failure.code);
+            }
+            if !failure.remedy.is_empty() {
+                row("to do", &failure.remedy);
+            }
+        }
+        if let Some(undo) = self.undo {
+            row("undo", words::undo_sentence(undo));
+        }
+        self.known.view.steps.iter().flat_map(|step| &step.removed).for_each(|removed| row("removed", removed));
+        for left in self.leftovers {
+            let name = if self.undo == Some(UndoState::Kept) { "kept" } else { "left over" };
+            row(name, &leftover(left));
+            if !left.remedy.is_empty() {
+                row("", &left.remedy);
+            }
+        }
+        out
+    }
+
+    fn failed_step(&self) -> Option<&StepView> {
+        self.known.view.steps.iter().find(|step| step.failure.is_some())
+    }
+
+    fn warnings(&self, paint: Paint, columns: usize) -> String {
+        warnings(self.known, paint, columns)
+    }
+}
+
+/// The warnings of a job, oldest first.
+pub(crate) fn warnings(known: &Known, paint: Paint, columns: usize) -> String {
+    let mut out = String::new();
+    for note in &known.view.notes {
+        let place = note.step.as_ref().map(|id| format!("{}: ", lines::step_name(known, id))).unwrap_or_default();
+        let mut text = String::new();
+        block(&mut text, "warning", &format!("{} {place}{}", units::clock(note.at), note.message), columns);
+        out.push_str(&paint.warn(&text));
+    }
+    out
+}
+
+/// How long each step took.
+pub(crate) fn times(known: &Known) -> String {
+    let mut out = String::new();
+    for step in &known.view.steps {
+        let Some((from, to)) = step.started.zip(step.finished) else { continue };
+        let took = units::duration(units::between(from, to));
+        let _ = writeln!(out, "  {:<10}{took:>8}  {}", "step", text::clean(&step.info.title));
+    }
+    out
+}
+
+/// `vm cloudtower (8d5b0f9e-…)`.
+pub(crate) fn leftover(left: &Leftover) -> String {
+    if left.id.is_empty() {
+        return format!("{} {}", left.kind, left.name);
+    }
+    format!("{} {} ({})", left.kind, left.name, left.id)
+}
+
+/// One row with a name, its value wrapped beside it.
+pub(crate) fn block(out: &mut String, name: &str, value: &str, columns: usize) {
+    const INDENT: usize = 12;
+    for (index, line) in text::wrap(&text::clean(value), columns.saturating_sub(INDENT).max(20)).iter().enumerate() {
+        let name = if index == 0 { name } else { "" };
+        let _ = writeln!(out, "  {name:<10}{line}");
+    }
+}
+
+/// A JSON value as people write it.
+pub(crate) fn plain(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+fn both(one: Option<String>, two: Option<String>) -> Option<String> {
+    match (one, two) {
+        (Some(one), Some(two)) => Some(format!("{one} ({two})")),
+        (one, two) => one.or(two),
+    }
+}
+
+fn by_state(job: &gantry_proto::v1::Job) -> Option<JobOutcome> {
+    use gantry_proto::v1::JobState;
+    match job.state() {
+        JobState::Succeeded => Some(JobOutcome::Succeeded),
+        JobState::Failed => Some(JobOutcome::Failed),
+        JobState::Cancelled => Some(JobOutcome::Cancelled),
+        _ => None,
+    }
+}

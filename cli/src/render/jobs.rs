@@ -1,0 +1,41 @@
+//! The list of jobs.
+
+use gantry_proto::v1;
+use jiff::Timestamp;
+
+use super::{frame, table::table, units, words};
+
+/// One row a job, newest first.
+pub(crate) fn text(jobs: &[v1::Job], now: Timestamp, columns: usize) -> String {
+    if jobs.is_empty() {
+        return "no jobs\n".to_owned();
+    }
+    table(
+        &["JOB", "STATE", "DONE", "STEP", "AGENT", "VM", "ADDRESS", "AGE"],
+        jobs.iter().map(|job| row(job, now)),
+        columns,
+    )
+}
+
+fn row(job: &v1::Job, now: Timestamp) -> Vec<String> {
+    let age = units::from_micros(job.created_micros).map(|at| units::duration(units::between(at, now)));
+    let agent = match frame::contact(job, now) {
+        Some(_) => format!("{} (no contact)", job.agent_id),
+        None => job.agent_id.clone(),
+    };
+    vec![
+        short(&job.job_id),
+        words::job_state(job.state()).replace('_', " "),
+        frame::percent(job.percent).trim_start().to_owned(),
+        job.current_step.clone(),
+        agent,
+        job.vm_name.clone(),
+        job.cloudtower_ip.clone(),
+        age.unwrap_or_default(),
+    ]
+}
+
+/// The last eight digits of an id: short, and different for jobs made together.
+pub(crate) fn short(id: &str) -> String {
+    id.chars().skip(id.chars().count().saturating_sub(8)).collect()
+}

@@ -1,0 +1,88 @@
+//! A plan, value by value, with where each comes from.
+
+use std::collections::BTreeMap;
+
+use gantry_plan::Settable;
+use gantry_proto::plan::Source;
+use serde_json::Value;
+
+use super::table::table;
+
+/// Every value under its key. `document` is the plan as `ctl plan check -o json` gives it: secrets are covered.
+pub(crate) fn values(document: &Value, sources: &BTreeMap<String, Source>, columns: usize) -> String {
+    let mut flat = Vec::new();
+    flatten("", document, &mut flat);
+    let rows = flat.into_iter().map(|(key, value)| {
+        let from = source(&key, sources).map(words).unwrap_or_default();
+        vec![key, value, from]
+    });
+    table(&["KEY", "VALUE", "FROM"], rows, columns)
+}
+
+/// What `--set` takes.
+pub(crate) fn settable(keys: &[Settable], columns: usize) -> String {
+    let rows = keys.iter().map(|key| vec![key.key.to_owned(), key.expects.to_owned(), key.help.to_owned()]);
+    table(&["KEY FOR --set", "VALUE", "MEANING"], rows, columns)
+}
+
+/// Objects and lists of objects become dotted keys; a list of plain values stays one value.
+fn flatten(key: &str, value: &Value, out: &mut Vec<(String, String)>) {
+    let under = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
+    match value {
+        Value::Object(map) if key != "sources" => {
+            map.iter().for_each(|(name, value)| flatten(&under(name), value, out))
+        }
+        Value::Object(_) => {}
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            items.iter().enumerate().for_each(|(index, item)| flatten(&under(&index.to_string()), item, out));
+        }
+        Value::Array(items) => out.push((key.to_owned(), items.iter().map(plain).collect::<Vec<_>>().join(", "))),
+        other => out.push((key.to_owned(), plain(other))),
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The source of a key, or of the nearest key above it.
+fn source<'a>(key: &str, sources: &'a BTreeMap<String, Source>) -> Option<&'a Source> {
+    sources.get(key).or_else(|| source(key.rsplit_once('.')?.0, sources))
+}
+
+fn words(source: &Source) -> String {
+    match source {
+        Source::Override => "--set".to_owned(),
+        Source::Workbook { cell } => cell.clone(),
+        Source::Derived { of } => format!("from {of}"),
+        Source::Configuration => "configuration".to_owned(),
+        Source::Default => "default".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_value_has_its_key_and_source() {
+        let document = json!({
+            "cloudtower": {"ip": "192.0.2.20"}, "ntp_servers": ["a", "b"], "hosts": [{"row": 3}], "sources": {"x": 1},
+        });
+        let mut sources = BTreeMap::new();
+        sources.insert("cloudtower.ip".to_owned(), Source::Workbook { cell: "集群管理信息!E3".to_owned() });
+        sources.insert("hosts".to_owned(), Source::Default);
+        let text = values(&document, &sources, 100);
+        let lines: Vec<_> = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        assert_eq!(lines[0], ["cloudtower.ip", "192.0.2.20", "集群管理信息!E3"]);
+        assert_eq!(lines[1], ["ntp_servers", "a,", "b"]);
+        assert_eq!(lines[2], ["hosts.0.row", "3", "default"]);
+        assert_eq!(lines.len(), 3);
+    }
+}

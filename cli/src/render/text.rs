@@ -1,0 +1,106 @@
+//! Text for a terminal: cleaned of what could steer it, measured and cut by columns (a Chinese character takes two).
+
+use std::borrow::Cow;
+
+use console::{measure_text_width, truncate_str};
+
+/// Text from outside, on one line: without escape sequences, control and direction-changing characters.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    if !text.contains(unwanted) {
+        return Cow::Borrowed(text);
+    }
+    let bare = console::strip_ansi_codes(text);
+    let mut out = String::with_capacity(bare.len());
+    for c in bare.chars() {
+        if !unwanted(c) {
+            out.push(c);
+        } else if matches!(c, '\n' | '\t' | '\r') && !out.ends_with(' ') {
+            out.push(' ');
+        }
+    }
+    Cow::Owned(out.trim_end().to_owned())
+}
+
+/// Columns that the text takes.
+pub(crate) fn width(text: &str) -> usize {
+    measure_text_width(text)
+}
+
+/// At most `columns` wide, with `…` where something was cut off.
+pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    truncate_str(text, columns, "…")
+}
+
+/// Cut or filled with blanks to exactly `columns`.
+pub(crate) fn column(text: &str, columns: usize) -> String {
+    let mut out = cut(text, columns).into_owned();
+    out.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&out))));
+    out
+}
+
+/// The text in lines of at most `columns`, broken at blanks where there are any.
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(8);
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        for piece in pieces(word, columns) {
+            let Some(line) = lines.last_mut() else { continue };
+            if line.is_empty() {
+                line.push_str(&piece);
+            } else if width(line) + 1 + width(&piece) <= columns {
+                line.push(' ');
+                line.push_str(&piece);
+            } else {
+                lines.push(piece);
+            }
+        }
+    }
+    lines
+}
+
+/// A word that is wider than a line, in pieces that are not.
+fn pieces(word: &str, columns: usize) -> Vec<String> {
+    if width(word) <= columns {
+        return vec![word.to_owned()];
+    }
+    let mut all = vec![String::new()];
+    for c in word.chars() {
+        let mut buffer = [0; 4];
+        let c = &*c.encode_utf8(&mut buffer);
+        match all.last_mut() {
+            Some(piece) if width(piece) + width(c) <= columns => piece.push_str(c),
+            _ => all.push(c.to_owned()),
+        }
+    }
+    all
+}
+
+fn unwanted(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_steer_a_terminal_is_taken_out() {
+        assert_eq!(clean("\u{1b}[2J\u{1b}]0;title\u{7}evil\r\n\tnext\u{202e}x"), "evil nextx");
+        assert!(matches!(clean("plain 中文"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn widths_are_columns_not_characters() {
+        assert_eq!(column("集群", 6), "集群  ");
+        assert_eq!(column("集群管理信息", 6), "集群… ");
+        assert_eq!(cut("abcdef", 4), "abc…");
+    }
+
+    #[test]
+    fn lines_break_at_blanks_and_inside_words_that_are_too_long() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("集群管理信息集群", 8), ["集群管理", "信息集群"]);
+        assert_eq!(wrap("", 8), [""]);
+    }
+}
