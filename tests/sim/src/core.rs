@@ -14,6 +14,7 @@ use crate::modes::Modes;
 use crate::net::{Identity, Pacer, Switchboard};
 use crate::options::SimOptions;
 use crate::rng::Chance;
+use crate::store::Store;
 use crate::transcript::Transcript;
 use crate::world::World;
 
@@ -34,6 +35,8 @@ pub struct Core {
     pub switchboard: Arc<Switchboard>,
     /// Bandwidth of the whole cluster.
     pub pacer: Arc<Pacer>,
+    /// Uploaded bytes.
+    pub store: Arc<Store>,
     /// Fisheye's certificate.
     pub identity: Arc<Identity>,
     modes: Arc<RwLock<Arc<Modes>>>,
@@ -55,9 +58,10 @@ impl Core {
             transcript: Arc::new(Transcript::new(options.transcript_limit)),
             switchboard: Arc::new(Switchboard::default()),
             pacer: Arc::new(Pacer::new(options.bandwidth.total)),
+            store: Arc::new(Store::new(&options.storage)?),
             identity: Arc::new(identity),
             modes: Arc::new(RwLock::new(Arc::new(options.modes.clone()))),
-            world: Arc::new(Mutex::new(World::new(&options, &chance, clock.now())?)),
+            world: Arc::new(Mutex::new(World::new(&options, clock.now()))),
             chance,
             clock,
             options: Arc::new(options),
@@ -94,11 +98,8 @@ impl Core {
     }
 
     /// Starts again with a fresh world, transcript, modes and the scenario's faults; time goes on.
-    ///
-    /// # Errors
-    /// The spool directory cannot be made.
-    pub fn reset(&self) -> anyhow::Result<()> {
-        let fresh = World::new(&self.options, &self.chance, self.clock.now())?;
+    pub fn reset(&self) {
+        let fresh = World::new(&self.options, self.clock.now());
         self.world.lock().unwrap_or_else(PoisonError::into_inner).replace(fresh);
         self.set_modes(self.options.modes.clone());
         self.faults.clear_all();
@@ -107,7 +108,6 @@ impl Core {
         }
         self.transcript.clear();
         self.switchboard.all_up();
-        Ok(())
     }
 
     /// Changes the world as a fault or an operator asks.
@@ -118,6 +118,7 @@ impl Core {
         if matches!(action, WorldAction::RotateCertificate) {
             self.identity.rotate()?;
         }
+        self.world().act(self, action);
         Ok(())
     }
 
