@@ -1,1 +1,196 @@
-//! Placeholder.
+//! The controller: plans, the job log, which agents there are and what each was told.
+//!
+//! Operators talk to [`service`], agents to [`gateway`]; both only translate for [`jobs`] and [`agents`], and what must
+//! survive is in the [`store`]. The controller knows no Fisheye, SSH or CloudTower: it hands a plan and sealed secrets to
+//! an agent, and folds what the agent tells. A secret is in clear only between the planner and the seal.
+
+pub mod agents;
+pub mod authority;
+pub mod config;
+pub mod files;
+pub mod gateway;
+pub mod jobs;
+pub mod peer;
+pub mod refusal;
+mod server;
+pub mod service;
+pub mod setup;
+pub mod store;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use gantry_proto::Redactor;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use config::{Config, ConfigError};
+
+use crate::{
+    agents::Agents,
+    config::ms,
+    files::FileError,
+    gateway::Gateway,
+    jobs::Jobs,
+    server::TlsError,
+    service::OperatorApi,
+    setup::SetupError,
+    store::{SqliteStore, Store, StoreError},
+};
+
+/// File name of the store in the data directory.
+pub const STORE_FILE: &str = "gantry.db";
+
+/// Why the controller could not start or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// CA or certificates.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store.
+    #[error("opening the store {}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// The port.
+    #[error("listening on {address}: choose another `listen`, or end what uses it")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The ready file.
+    #[error(transparent)]
+    Ready(#[from] FileError),
+    /// The server.
+    #[error("serving failed")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// A controller that is bound to its port and not yet serving.
+pub struct Controller {
+    config: Arc<Config>,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Arc<rustls::ServerConfig>,
+    store: Arc<SqliteStore>,
+    redactor: Redactor,
+}
+
+/// Binds and serves until `shutdown`.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(config: Config, redactor: Redactor, shutdown: CancellationToken) -> Result<(), RunError> {
+    Controller::bind(config, redactor).await?.serve(shutdown).await
+}
+
+impl Controller {
+    /// Makes what is missing in the data directory, opens the store and binds the port.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn bind(config: Config, redactor: Redactor) -> Result<Self, RunError> {
+        config.check()?;
+        let set = [&config.plan.cluster_password, &config.plan.ssh.password, &config.plan.root_password_encoded];
+        set.into_iter().flatten().for_each(|secret| redactor.register(&secret.0));
+        let config = Arc::new(config);
+        let own = config.clone();
+        // Files and keys are slow; they have no place among the runtime's threads.
+        let prepared = tokio::task::spawn_blocking(move || prepare(&own)).await;
+        let tls = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let path = config.data.join(STORE_FILE);
+        let store = SqliteStore::open(&path, &config.store).await;
+        let store = Arc::new(store.map_err(|source| RunError::Store { path, source })?);
+        let listen = |source| RunError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        Ok(Self { config, listener, address, tls, store, redactor })
+    }
+
+    /// The bound address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`, then ends streams, waits for calls within the limit, and closes the store.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let Self { config, listener, address, tls, store, redactor } = self;
+        let dyn_store: Arc<dyn Store> = store.clone();
+        let path = config.data.join(STORE_FILE);
+        let agents = Agents::open(dyn_store.clone()).await.map_err(|source| RunError::Store { path, source })?;
+        let agents = Arc::new(agents);
+        let (tasks, streams) = (TaskTracker::new(), CancellationToken::new());
+        let jobs =
+            Jobs::new(dyn_store.clone(), agents.clone(), config.clone(), redactor, tasks.clone(), streams.clone());
+        let jobs = Arc::new(jobs);
+        let gateway = Gateway {
+            jobs: jobs.clone(),
+            agents: agents.clone(),
+            store: dyn_store.clone(),
+            settings: config.link.clone(),
+            tasks: tasks.clone(),
+            stop: streams.clone(),
+        };
+        let routes = server::routes(&config, gateway, OperatorApi { jobs, agents }, dyn_store);
+        if let Some(file) = &config.ready_file {
+            files::replace(file, format!("{address}\n").as_bytes(), files::PUBLIC)?;
+        }
+        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "controller listens");
+
+        let stop = CancellationToken::new();
+        let serving = server::serve(listener, tls, routes, &config.limits, stop.clone());
+        tokio::pin!(serving);
+        let served = tokio::select! {
+            served = &mut serving => Some(served),
+            () = shutdown.cancelled() => None,
+        };
+        tracing::info!("controller drains");
+        streams.cancel();
+        stop.cancel();
+        tasks.close();
+        let drained = timeout(ms(config.drain_ms), async {
+            tasks.wait().await;
+            match served {
+                Some(served) => served,
+                None => serving.await,
+            }
+        })
+        .await;
+        store.close().await;
+        if let Some(file) = &config.ready_file {
+            let _ = std::fs::remove_file(file);
+        }
+        match drained {
+            Ok(served) => Ok(served?),
+            Err(_) => {
+                tracing::warn!(limit_ms = config.drain_ms, "some connections did not end in time and were cut");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// First start without `init` makes the same things.
+fn prepare(config: &Config) -> Result<Arc<rustls::ServerConfig>, RunError> {
+    let mut made = setup::ensure_server(config)?;
+    if made.iter().any(|made| made.new) {
+        made.push(setup::first_operator(config)?);
+    }
+    for made in made.iter().filter(|made| made.new) {
+        tracing::info!(what = made.what, path = %made.path.display(), "made");
+    }
+    Ok(server::tls(&setup::server_files(&config.data)?)?)
+}

@@ -1,2 +1,201 @@
-//! Placeholder.
-fn main() {}
+//! The program: arguments, settings, telemetry, run, exit code.
+
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use gantry_controller::{Config, ConfigError, RunError, run, setup};
+use gantry_proto::{Redactor, error::causes};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Plans deployments from workbooks, keeps the log of every job, and tells agents what to do.
+#[derive(Parser)]
+#[command(name = "controller", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make data directory, CA, server certificate and the first operator's profile. What exists is kept.
+    Init {
+        #[command(flatten)]
+        place: Place,
+        /// Host name or address by which others reach this controller; may be given several times.
+        #[arg(long = "name", value_name = "HOST")]
+        names: Vec<String>,
+        /// Address of the TLS port.
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+        /// URL for profiles and join files, when it is not https://NAME:PORT.
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Run until SIGTERM or Ctrl-C.
+    Run {
+        #[command(flatten)]
+        place: Place,
+        /// Write the bound address into this file once the port is open.
+        #[arg(long, value_name = "FILE")]
+        ready_file: Option<PathBuf>,
+    },
+    /// Make a join file for an agent: its certificate and key are in it.
+    JoinFile {
+        #[command(flatten)]
+        place: Place,
+        /// The agent's id.
+        #[arg(long)]
+        agent: String,
+        /// The agent's site.
+        #[arg(long)]
+        site: String,
+        /// Where to write it.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// URL to put into it, when it is not the one of the settings.
+        #[arg(long)]
+        url: Option<String>,
+    },
+    /// Make a profile directory for another operator.
+    OperatorFile {
+        #[command(flatten)]
+        place: Place,
+        /// The operator's name.
+        #[arg(long)]
+        name: String,
+        /// The directory to make.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// URL to put into it, when it is not the one of the settings.
+        #[arg(long)]
+        url: Option<String>,
+    },
+}
+
+#[derive(clap::Args)]
+struct Place {
+    /// Settings file (TOML); without it, controller.toml in the data directory if there is one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Data directory; wins over the settings file.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Place {
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), self.data.as_deref())
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match carry_out(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "error: {}", causes(error.as_ref()).join(": "));
+            // 2: what was asked for cannot be; 1: it failed.
+            let usage = matches!(error.downcast_ref(), Some(RunError::Config(_))) || error.is::<ConfigError>();
+            ExitCode::from(if usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn carry_out(command: Command) -> Result<(), Box<dyn std::error::Error>> {
+    match command {
+        Command::Init { place, names, listen, url } => {
+            let mut config = place.load()?;
+            if !names.is_empty() {
+                config.names = names;
+            }
+            config.listen = listen.unwrap_or(config.listen);
+            config.url = url.unwrap_or(config.url);
+            init(&config)
+        }
+        Command::Run { place, ready_file } => {
+            let mut config = place.load()?;
+            config.ready_file = ready_file.or(config.ready_file);
+            serve(config)
+        }
+        Command::JoinFile { place, agent, site, out, url } => {
+            let mut config = place.load()?;
+            config.url = url.unwrap_or(config.url);
+            setup::join_file(&config, &agent, &site, &out)?;
+            say(&format!(
+                "made   join file of agent {agent} at site {site}: {}\nnext:  copy it to the agent's host over a safe way, \
+                 then run  agent run --join {}",
+                out.display(),
+                out.display()
+            ))
+        }
+        Command::OperatorFile { place, name, out, url } => {
+            let mut config = place.load()?;
+            config.url = url.unwrap_or(config.url);
+            let profile = setup::operator_file(&config, &name, &out)?;
+            say(&format!(
+                "made   profile of operator {name}: {}\nnext:  hand the directory to {name}, then run  ctl --profile {} version",
+                profile.display(),
+                profile.display()
+            ))
+        }
+    }
+}
+
+fn init(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+    let mut text = String::new();
+    let mut profile = PathBuf::new();
+    for made in setup::init(config)? {
+        let word = if made.new { "made " } else { "kept " };
+        text.push_str(&format!("{word}  {}: {}\n", made.what, made.path.display()));
+        profile = made.path;
+    }
+    let data = quoted(&config.data);
+    text.push_str(&format!(
+        "next:  controller run --data {data}\nthen:  controller join-file --data {data} --agent ID --site SITE --out agent.json\n\
+         and:   ctl --profile {} agents",
+        quoted(&profile)
+    ));
+    say(&text)
+}
+
+fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let redactor = Redactor::new();
+        let telemetry =
+            gantry_telemetry::init("gantry-controller", env!("CARGO_PKG_VERSION"), &config.telemetry, &redactor)?;
+        let shutdown = CancellationToken::new();
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let ended = {
+            let running = run(config, redactor, shutdown.clone());
+            tokio::pin!(running);
+            tokio::select! {
+                ended = &mut running => ended,
+                _ = term.recv() => { shutdown.cancel(); running.await }
+                _ = int.recv() => { shutdown.cancel(); running.await }
+            }
+        };
+        telemetry.shutdown().await;
+        Ok(ended?)
+    })
+}
+
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// Results go to stdout; a closed pipe is no failure.
+fn say(text: &str) -> Result<(), Box<dyn std::error::Error>> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

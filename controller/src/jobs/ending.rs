@@ -1,0 +1,45 @@
+//! How a job ends that its agent has never begun: the one event that the controller writes itself.
+
+use gantry_proto::{
+    Body, Failure, JobOutcome, JobResult, Plan, UndoState,
+    result::{DeployCloudtower, ErrorRecord},
+    v1,
+};
+
+/// A cancel came before the start was sent.
+pub(super) fn cancelled(by: &str, reason: &str, plan: Option<&v1::PlanDocument>) -> Body {
+    let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    let failure = Failure {
+        code: "cancelled".to_owned(),
+        message: format!("{by} cancelled the job before the agent had begun{why}"),
+        ..Failure::default()
+    };
+    end(JobOutcome::Cancelled, failure, plan)
+}
+
+/// The agent refused the start.
+pub(super) fn refused(code: &str, message: &str, plan: Option<&v1::PlanDocument>) -> Body {
+    let failure = Failure {
+        code: if code.is_empty() { "start_refused".to_owned() } else { code.chars().take(80).collect() },
+        message: format!("the agent refused to begin the job: {}", message.chars().take(2000).collect::<String>()),
+        remedy: "remove the cause, then submit the workbook again".to_owned(),
+        ..Failure::default()
+    };
+    end(JobOutcome::Failed, failure, plan)
+}
+
+fn end(outcome: JobOutcome, failure: Failure, plan: Option<&v1::PlanDocument>) -> Body {
+    let ip = plan.and_then(|document| Plan::from_document(document).ok()).map(|plan| plan.cloudtower.ip.to_string());
+    let ip = ip.unwrap_or_default();
+    let error = ErrorRecord {
+        step: String::new(),
+        code: failure.code.clone(),
+        message: failure.message.clone(),
+        detail: failure.clone(),
+    };
+    let base_url = if ip.is_empty() { String::new() } else { format!("https://{ip}") };
+    let stage = DeployCloudtower { error: Some(error), ip, base_url, ..DeployCloudtower::default() };
+    let result = serde_json::to_value(JobResult { deploy_cloudtower: stage }).unwrap_or_default();
+    let failure = (outcome == JobOutcome::Failed).then_some(failure);
+    Body::JobFinished { outcome, undo: UndoState::Nothing, failure, leftovers: Vec::new(), result }
+}

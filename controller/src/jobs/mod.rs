@@ -1,0 +1,294 @@
+//! The set of jobs: submit, list, cancel, watch, and what agents tell about them. It decides; who may ask has been
+//! decided before, and what an agent does is the agent's.
+
+mod ending;
+mod submit;
+mod watch;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gantry_proto::{AgentId, Code, JobId, Redactor, v1};
+use tokio::sync::{Semaphore, watch as signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use submit::{Checked, Submission, Submitted};
+pub use watch::WatchStream;
+
+use crate::{
+    agents::Agents,
+    config::Config,
+    refusal::Refusal,
+    store::{Appended, Cancel, JobFilter, JobRow, OrderReport, Position, Store},
+};
+
+/// Jobs in one list, unless the caller asks for another number.
+const LIST_DEFAULT: u32 = 100;
+/// Jobs in one list at most.
+const LIST_MAX: u32 = 1000;
+
+/// The jobs.
+pub struct Jobs {
+    store: Arc<dyn Store>,
+    agents: Arc<Agents>,
+    config: Arc<Config>,
+    redactor: Redactor,
+    planning: Semaphore,
+    watchers: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// One entry for each job that is at work or watched.
+    live: Mutex<HashMap<JobId, Live>>,
+}
+
+/// What is known about a job beyond its log.
+struct Live {
+    agent: AgentId,
+    ended: bool,
+    changed: signal::Sender<Change>,
+}
+
+/// Wakes watchers. The log itself is read from the store.
+#[derive(Clone, Debug, Default)]
+struct Change {
+    revision: u64,
+    sample: Option<v1::Sample>,
+}
+
+impl Jobs {
+    /// The jobs of a store. Watch streams run in `tasks` and end with `stop`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        agents: Arc<Agents>,
+        config: Arc<Config>,
+        redactor: Redactor,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let planning = Semaphore::new(config.limits.planning);
+        let watchers = Arc::new(Semaphore::new(config.limits.watchers));
+        Self { store, agents, config, redactor, planning, watchers, tasks, stop, live: Mutex::default() }
+    }
+
+    /// The job that is meant: a whole id, a unique beginning of one, or its last eight digits.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`], [`Code::JobNotFound`] or [`Code::JobAmbiguous`].
+    pub async fn find(&self, text: &str) -> Result<JobRow, Refusal> {
+        let text = text.trim().to_ascii_lowercase();
+        let usable = |c: char| c.is_ascii_hexdigit() || c == '-';
+        if text.is_empty() || text.len() > 36 || !text.chars().all(usable) {
+            let message = "that is no job id: expected a UUID or the beginning of one, as `ctl jobs` shows it";
+            return Err(Refusal::new(Code::BadRequest, message));
+        }
+        let ids = self.store.jobs_beginning(text.clone()).await?;
+        if ids.len() > 1 {
+            let message = format!("several jobs begin with \"{text}\": write more of the id, see `ctl jobs`");
+            return Err(Refusal::new(Code::JobAmbiguous, message));
+        }
+        let row = match ids.first() {
+            Some(id) => self.store.job(*id).await?,
+            None => None,
+        };
+        row.ok_or_else(|| Refusal::new(Code::JobNotFound, format!("there is no job \"{text}\": see `ctl jobs`")))
+    }
+
+    /// A job as operators see it.
+    pub fn describe(&self, row: &JobRow) -> v1::Job {
+        let progress = &row.progress;
+        let (in_contact, seen) = self.agents.contact(&row.agent);
+        let on_failure = if row.keep_on_failure { v1::OnFailure::Keep } else { v1::OnFailure::Undo };
+        let micros = |at: Option<jiff::Timestamp>| at.map_or(0, jiff::Timestamp::as_microsecond);
+        v1::Job {
+            job_id: row.id.to_string(),
+            epoch: row.epoch,
+            state: progress.state.into(),
+            site: row.site.clone(),
+            agent_id: row.agent.to_string(),
+            agent_in_contact: in_contact,
+            agent_seen_micros: micros(seen),
+            created_micros: row.created.as_microsecond(),
+            started_micros: micros(progress.started),
+            finished_micros: micros(progress.finished),
+            last_seq: progress.last_seq,
+            submitted_by: row.submitted_by.clone(),
+            file_name: row.file_name.clone(),
+            plan_sha256: row.plan_sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            cluster: row.cluster.clone(),
+            vm_name: row.vm_name.clone(),
+            cloudtower_ip: row.cloudtower_ip.clone(),
+            cancel: row.cancel.into(),
+            outcome: progress.outcome.map_or(v1::JobOutcome::Unspecified, Into::into).into(),
+            undo: progress.undo.map_or(v1::UndoState::Unspecified, Into::into).into(),
+            failure: row.failure().map(Into::into),
+            percent: self.percent(row),
+            current_step: progress.current_step.clone(),
+            on_failure: on_failure.into(),
+        }
+    }
+
+    /// Jobs, newest first. A limit of 0 means the usual one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, mut filter: JobFilter) -> Result<Vec<v1::Job>, Refusal> {
+        filter.limit = if filter.limit == 0 { LIST_DEFAULT } else { filter.limit.min(LIST_MAX) };
+        let rows = self.store.list_jobs(filter).await?;
+        Ok(rows.iter().map(|row| self.describe(row)).collect())
+    }
+
+    /// The plan of a job.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn plan(&self, job: JobId) -> Result<Option<v1::PlanDocument>, Refusal> {
+        Ok(self.store.plan(job).await?)
+    }
+
+    /// The result document of a job.
+    ///
+    /// # Errors
+    /// [`Code::JobNotFinished`] before the end.
+    pub async fn result(&self, row: &JobRow) -> Result<Vec<u8>, Refusal> {
+        if !row.finished() {
+            let message = format!("job {} has not ended yet: follow it with `ctl watch {}`", row.id, row.id);
+            return Err(Refusal::new(Code::JobNotFinished, message));
+        }
+        Ok(self.store.result(row.id).await?.unwrap_or_default())
+    }
+
+    /// Asks for a job to be stopped and undone. Asking again changes nothing.
+    ///
+    /// A start that was never sent is withdrawn here and the job is over at once. Otherwise the order goes to the agent
+    /// behind the start, and only the agent's own events say what became of it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn cancel(&self, row: &JobRow, by: &str, reason: &str) -> Result<JobRow, Refusal> {
+        let reason: String = reason.chars().take(500).collect();
+        let kind = v1::order::Kind::Cancel(v1::CancelOrder { by: by.to_owned(), reason: reason.clone() });
+        let order = v1::Order {
+            job_id: row.id.to_string(),
+            kind: Some(kind),
+            trace: gantry_telemetry::inject().into_iter().collect(),
+            ..Default::default()
+        };
+        let unstarted = ending::cancelled(by, &reason, self.store.plan(row.id).await?.as_ref());
+        let row = self.store.cancel(Cancel { job: row.id, order, unstarted }).await?;
+        let row = row.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
+        tracing::info!(job = %row.id, by, stage = row.cancel.as_str_name(), "cancel asked for");
+        self.changed(&row);
+        self.agents.wake(&row.agent);
+        Ok(row)
+    }
+
+    /// Appends what an agent tells; watchers see it after the commit.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn append(&self, agent: &AgentId, job: JobId, events: Vec<v1::Event>) -> Result<Appended, Refusal> {
+        let appended = self.store.append(job, agent.clone(), events).await?;
+        if let Appended::Stored { row, new } = &appended
+            && *new > 0
+        {
+            self.changed(row);
+            if row.finished() {
+                tracing::info!(job = %row.id, state = row.progress.state.as_str_name(), "job ended");
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Takes in how far an order has come at the agent.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn order_update(&self, agent: &AgentId, update: v1::OrderUpdate) -> Result<(), Refusal> {
+        let stage = update.stage();
+        let Some(job) = self.store.order_job(agent.clone(), update.number).await? else {
+            tracing::warn!(%agent, order = update.number, "the agent speaks of an order that was never given");
+            return Ok(());
+        };
+        if stage == v1::OrderStage::Refused {
+            let (code, message) = (&update.code, &update.message);
+            tracing::warn!(%agent, %job, order = update.number, %code, %message, "the agent refused an order");
+        }
+        let plan = if stage == v1::OrderStage::Refused { self.store.plan(job).await? } else { None };
+        let refused = ending::refused(&update.code, &update.message, plan.as_ref());
+        let report = OrderReport { number: update.number, stage, refused };
+        if let Some(row) = self.store.order_report(agent.clone(), report).await? {
+            self.changed(&row);
+        }
+        Ok(())
+    }
+
+    /// Takes in the newest progress of a step, for whoever watches. Dropped unless the job is the agent's and at work.
+    pub fn sample(&self, agent: &AgentId, job: JobId, sample: v1::Sample) {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = live.get(&job).filter(|live| live.agent == *agent && !live.ended) {
+            live.changed.send_modify(|change| {
+                change.revision += 1;
+                change.sample = Some(sample);
+            });
+        }
+    }
+
+    /// Where the controller stands with jobs that an agent speaks of; those at work are ready for samples afterwards.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn positions(&self, agent: &AgentId, jobs: Vec<JobId>) -> Result<Vec<Position>, Refusal> {
+        let positions = self.store.positions(jobs).await?;
+        let own: Vec<Position> = positions.into_iter().filter(|position| position.agent == *agent).collect();
+        let active = JobFilter { limit: LIST_MAX, active_only: true, ..JobFilter::default() };
+        for row in self.store.list_jobs(active).await?.iter().filter(|row| row.agent == *agent) {
+            self.track(row);
+        }
+        Ok(own)
+    }
+
+    fn changed(&self, row: &JobRow) {
+        self.track(row);
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(entry) = live.get_mut(&row.id) else { return };
+        entry.ended = row.finished();
+        entry.changed.send_modify(|change| {
+            change.revision += 1;
+            if row.finished() {
+                change.sample = None;
+            }
+        });
+        if entry.ended && entry.changed.receiver_count() == 0 {
+            live.remove(&row.id);
+        }
+    }
+
+    fn track(&self, row: &JobRow) -> signal::Receiver<Change> {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = live.entry(row.id).or_insert_with(|| Live {
+            agent: row.agent.clone(),
+            ended: row.finished(),
+            changed: signal::Sender::new(Change::default()),
+        });
+        entry.changed.subscribe()
+    }
+
+    fn forget_if_ended(&self, job: JobId) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if live.get(&job).is_some_and(|entry| entry.ended && entry.changed.receiver_count() == 0) {
+            live.remove(&job);
+        }
+    }
+
+    /// Percent by the log, plus the share of the step at work by its newest progress.
+    fn percent(&self, row: &JobRow) -> f64 {
+        let progress = &row.progress;
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let sample = live.get(&row.id).and_then(|entry| entry.changed.borrow().sample.clone());
+        let share = sample.filter(|sample| sample.step == progress.current_step && sample.total > 0);
+        let share = share.map_or(0.0, |sample| (sample.done as f64 / sample.total as f64).clamp(0.0, 1.0));
+        (progress.percent + share * progress.current_share).clamp(0.0, 100.0)
+    }
+}

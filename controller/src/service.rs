@@ -1,0 +1,151 @@
+//! `JobService` and `FleetService`: between the wire and the domain. It decides nothing.
+
+use std::sync::Arc;
+
+use gantry_proto::{AgentId, Code, JobId, PROTOCOL, v1};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    agents::Agents,
+    jobs::{Checked, Jobs, Submission, Submitted, WatchStream},
+    peer::OperatorName,
+    refusal::Refusal,
+    store::JobFilter,
+};
+
+/// The operators' services.
+#[derive(Clone)]
+pub struct OperatorApi {
+    /// The jobs.
+    pub jobs: Arc<Jobs>,
+    /// The agents.
+    pub agents: Arc<Agents>,
+}
+
+#[tonic::async_trait]
+impl v1::job_service_server::JobService for OperatorApi {
+    type WatchJobStream = WatchStream;
+
+    async fn check_plan(
+        &self,
+        request: Request<v1::CheckPlanRequest>,
+    ) -> Result<Response<v1::CheckPlanResponse>, Status> {
+        let request = request.into_inner();
+        let Checked { verdict, problems, plan } =
+            self.jobs.check(request.workbook, request.overrides.into_iter().collect()).await?;
+        let verdict = v1::PlanVerdict::from(verdict).into();
+        Ok(Response::new(v1::CheckPlanResponse { verdict, problems: problems.iter().map(Into::into).collect(), plan }))
+    }
+
+    async fn submit_job(
+        &self,
+        request: Request<v1::SubmitJobRequest>,
+    ) -> Result<Response<v1::SubmitJobResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let keep_on_failure = match request.on_failure() {
+            v1::OnFailure::Unspecified => None,
+            v1::OnFailure::Undo => Some(false),
+            v1::OnFailure::Keep => Some(true),
+        };
+        let wish = Submission {
+            job: job_id(&request.job_id)?,
+            workbook: request.workbook,
+            file_name: request.file_name,
+            overrides: request.overrides.into_iter().collect(),
+            agent: agent_id(request.agent_id)?,
+            site: request.site,
+            keep_on_failure,
+            by,
+        };
+        let outcome = match self.jobs.submit(wish).await? {
+            Submitted::Accepted { job, already_known, problems } => {
+                let problems = problems.iter().map(Into::into).collect();
+                v1::submit_job_response::Outcome::Accepted(v1::JobAccepted { job: Some(*job), already_known, problems })
+            }
+            Submitted::Rejected(Checked { verdict, problems, .. }) => {
+                let problems = problems.iter().map(Into::into).collect();
+                let verdict = v1::PlanVerdict::from(verdict).into();
+                v1::submit_job_response::Outcome::Rejected(v1::PlanRejected { verdict, problems })
+            }
+        };
+        Ok(Response::new(v1::SubmitJobResponse { outcome: Some(outcome) }))
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let v1::ListJobsRequest { limit, site, active_only, before_job_id } = request.into_inner();
+        let before = if before_job_id.is_empty() { None } else { Some(job_id(&before_job_id)?) };
+        let jobs = self.jobs.list(JobFilter { limit, site, active_only, before }).await?;
+        Ok(Response::new(v1::ListJobsResponse { jobs }))
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::GetJobResponse>, Status> {
+        let row = self.jobs.find(&request.into_inner().job_id).await?;
+        let plan = self.jobs.plan(row.id).await?;
+        Ok(Response::new(v1::GetJobResponse { job: Some(self.jobs.describe(&row)), plan }))
+    }
+
+    async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<WatchStream>, Status> {
+        let v1::WatchJobRequest { job_id, after_seq, no_follow } = request.into_inner();
+        let row = self.jobs.find(&job_id).await?;
+        Ok(Response::new(self.jobs.watch(row, after_seq, no_follow)?))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let by = operator(&request)?;
+        let v1::CancelJobRequest { job_id, reason } = request.into_inner();
+        let row = self.jobs.find(&job_id).await?;
+        let row = self.jobs.cancel(&row, &by, &reason).await?;
+        Ok(Response::new(v1::CancelJobResponse { job: Some(self.jobs.describe(&row)) }))
+    }
+
+    async fn get_job_result(
+        &self,
+        request: Request<v1::GetJobResultRequest>,
+    ) -> Result<Response<v1::GetJobResultResponse>, Status> {
+        let row = self.jobs.find(&request.into_inner().job_id).await?;
+        let result_json = self.jobs.result(&row).await?;
+        Ok(Response::new(v1::GetJobResultResponse { job: Some(self.jobs.describe(&row)), result_json }))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::fleet_service_server::FleetService for OperatorApi {
+    async fn list_agents(
+        &self,
+        request: Request<v1::ListAgentsRequest>,
+    ) -> Result<Response<v1::ListAgentsResponse>, Status> {
+        let agents = self.agents.list(&request.into_inner().site).await.map_err(Refusal::from)?;
+        Ok(Response::new(v1::ListAgentsResponse { agents }))
+    }
+
+    async fn get_version(
+        &self,
+        _request: Request<v1::GetVersionRequest>,
+    ) -> Result<Response<v1::GetVersionResponse>, Status> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Response::new(v1::GetVersionResponse { version, protocol: PROTOCOL }))
+    }
+}
+
+/// Who calls, by the certificate. `peer::require_operator` has put it there.
+fn operator<T>(request: &Request<T>) -> Result<String, Status> {
+    let name = request.extensions().get::<OperatorName>().map(|name| name.0.clone());
+    name.ok_or_else(|| Code::NotAllowed.status("this call needs an operator's certificate"))
+}
+
+fn job_id(text: &str) -> Result<JobId, Refusal> {
+    text.parse().map_err(|error| Refusal::new(Code::BadRequest, format!("{error}")))
+}
+
+/// The agent's name as given; empty stays empty.
+fn agent_id(text: String) -> Result<String, Refusal> {
+    if text.is_empty() {
+        return Ok(text);
+    }
+    let id = text.parse::<AgentId>().map_err(|error| Refusal::new(Code::BadRequest, format!("{error}")))?;
+    Ok(id.to_string())
+}

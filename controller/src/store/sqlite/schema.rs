@@ -1,0 +1,99 @@
+//! The tables, and how an older file becomes a newer one.
+
+use sqlx::{Connection as _, SqliteConnection, raw_sql};
+
+use crate::store::StoreError;
+
+/// Each entry takes the file one form further. Entries are only ever added.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE agents (
+        id             TEXT PRIMARY KEY,
+        site           TEXT NOT NULL,
+        version        TEXT NOT NULL,
+        boot_id        TEXT NOT NULL,
+        sealing_key    BLOB NOT NULL,
+        isos           BLOB NOT NULL,             -- protobuf IsoList
+        remote_address TEXT NOT NULL,
+        seen           INTEGER NOT NULL,          -- microseconds since 1970, as every time here
+        next_order     INTEGER NOT NULL DEFAULT 1
+    ) STRICT;
+    CREATE TABLE jobs (
+        id              TEXT PRIMARY KEY,
+        epoch           INTEGER NOT NULL,
+        site            TEXT NOT NULL,
+        agent_id        TEXT NOT NULL,
+        created         INTEGER NOT NULL,
+        submitted_by    TEXT NOT NULL,
+        file_name       TEXT NOT NULL,
+        plan            BLOB NOT NULL,            -- protobuf PlanDocument: no secret in it
+        plan_sha256     BLOB NOT NULL,
+        cluster         TEXT NOT NULL,
+        vm_name         TEXT NOT NULL,
+        cloudtower_ip   TEXT NOT NULL,
+        target          TEXT NOT NULL,
+        keep_on_failure INTEGER NOT NULL,
+        cancel          INTEGER NOT NULL,         -- CancelStage
+        -- From here on: what the log adds up to, written in the transaction that appends to it.
+        state           INTEGER NOT NULL,         -- JobState
+        last_seq        INTEGER NOT NULL,
+        started         INTEGER,
+        finished        INTEGER,
+        outcome         INTEGER NOT NULL,         -- JobOutcome
+        undo            INTEGER NOT NULL,         -- UndoState
+        failure         BLOB,                     -- protobuf Failure
+        percent         REAL NOT NULL,
+        current_step    TEXT NOT NULL,
+        current_share   REAL NOT NULL,
+        result          BLOB,                     -- JSON
+        active          INTEGER NOT NULL          -- 1 until the job has ended
+    ) STRICT;
+    CREATE INDEX jobs_active ON jobs (agent_id) WHERE active = 1;
+    CREATE INDEX jobs_target ON jobs (target) WHERE active = 1;
+    CREATE INDEX jobs_cloudtower ON jobs (cloudtower_ip) WHERE active = 1;
+    CREATE INDEX jobs_site ON jobs (site, id);
+    CREATE TABLE events (
+        job_id TEXT NOT NULL REFERENCES jobs (id),
+        seq    INTEGER NOT NULL,
+        epoch  INTEGER NOT NULL,
+        at     INTEGER NOT NULL,
+        body   BLOB NOT NULL,                     -- protobuf Event
+        PRIMARY KEY (job_id, seq)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE orders (
+        agent_id TEXT NOT NULL REFERENCES agents (id),
+        number   INTEGER NOT NULL,
+        job_id   TEXT NOT NULL REFERENCES jobs (id),
+        epoch    INTEGER NOT NULL,
+        kind     TEXT NOT NULL,                   -- start, cancel
+        body     BLOB NOT NULL,                   -- protobuf Order, secrets sealed; emptied when nothing more comes of it
+        sent     INTEGER NOT NULL,                -- 1: it may have reached the agent
+        stage    INTEGER NOT NULL,                -- OrderStage; 100: withdrawn before it was sent
+        PRIMARY KEY (agent_id, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX orders_open ON orders (agent_id, number) WHERE stage < 2;
+    CREATE INDEX orders_job ON orders (job_id);
+"];
+
+/// Brings the file to the newest form.
+pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let known = MIGRATIONS.len() as i64;
+    raw_sql("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT")
+        .execute(&mut *connection)
+        .await?;
+    let found: Option<(i64,)> =
+        sqlx::query_as("SELECT value FROM meta WHERE key = 'form'").fetch_optional(&mut *connection).await?;
+    let found = found.map_or(0, |row| row.0);
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    for (form, statements) in (1i64..).zip(MIGRATIONS).skip(usize::try_from(found).unwrap_or(0)) {
+        let mut transaction = connection.begin().await?;
+        raw_sql(*statements).execute(&mut *transaction).await?;
+        sqlx::query("INSERT INTO meta VALUES ('form', ?1) ON CONFLICT (key) DO UPDATE SET value = ?1")
+            .bind(form)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+    }
+    Ok(())
+}
