@@ -41,6 +41,7 @@ impl House {
                 if self.core.options.external_guest {
                     return self.external_up(vm_uuid, ip);
                 }
+                self.evict(&vm_uuid, ip).await;
                 let hardware = Hardware { uuid: vm_uuid.clone(), mac, vcpu, memory, disk };
                 if let Some(machine) = self.machine(vm_uuid, hardware).await {
                     machine.network_up(ip, ssh_opens_at).await;
@@ -81,6 +82,19 @@ impl House {
         }
         self.towers.close();
         self.towers.wait().await;
+    }
+
+    /// Ends a machine that holds this address although its VM is gone: the world was replaced.
+    async fn evict(&mut self, newcomer: &str, address: IpAddr) {
+        let gone = {
+            let world = self.core.world();
+            let holds = |uuid: &&String| *uuid != newcomer && !world.vms.contains_key(*uuid);
+            let mut machines = self.machines.iter().filter(|(_, machine)| machine.address() == Some(address));
+            machines.find(|(uuid, _)| holds(uuid)).map(|(uuid, _)| uuid.clone())
+        };
+        if let Some(machine) = gone.and_then(|uuid| self.machines.remove(&uuid)) {
+            machine.destroy().await;
+        }
     }
 
     async fn machine(&mut self, uuid: String, hardware: Hardware) -> Option<Arc<Machine>> {

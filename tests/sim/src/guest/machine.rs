@@ -179,6 +179,21 @@ impl Machine {
         accounts(&self.core)
     }
 
+    /// Its address, while it has power.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.inner().address
+    }
+
+    /// Passwords that must not appear in the transcript.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let options = &self.core.options;
+        let mut secrets: Vec<String> = self.accounts().into_iter().map(|(_, password)| password).collect();
+        secrets.push(options.fisheye.password.clone());
+        secrets.extend(options.tower.planted_root_password.clone());
+        secrets.retain(|secret| !secret.is_empty());
+        secrets
+    }
+
     /// Whether the hardware satisfies the installer.
     pub(super) fn meets_profile(&self) -> bool {
         let (hardware, wanted) = (&self.hardware, &self.core.options.guest.profile);
@@ -235,8 +250,7 @@ impl Machine {
     }
 
     fn is_up_at(&self, address: IpAddr) -> bool {
-        let inner = self.inner();
-        inner.power.is_some() && inner.address == Some(address)
+        self.address() == Some(address)
     }
 
     fn resolv_conf(&self) -> PathBuf {

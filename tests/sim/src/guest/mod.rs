@@ -33,6 +33,8 @@ pub use shell::NOISE;
 pub struct Options {
     /// Accounts that may log in over SSH.
     pub accounts: Vec<Account>,
+    /// Milliseconds an SSH handshake takes, `[low, high]`.
+    pub handshake_ms: [u64; 2],
     /// Seconds preinstall.sh takes.
     pub preinstall_s: u64,
     /// Seconds from the installer's start to its success line.
@@ -74,7 +76,8 @@ pub struct Profile {
 }
 
 /// Switchable behaviours of the guest side. Those of the machine (`sudo`, `nohup`, `resolv_conf`) are fixed when the
-/// machine first gets power; the others act at once.
+/// machine gets its first address, those of its port (`ssh_refused_s`, `ssh_filtered`) at each of its starts; the others
+/// act at once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Modes {
@@ -230,6 +233,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             accounts: vec![Account { name: "cloudtower".into(), password: "HC!r0cks".into() }],
+            handshake_ms: [100, 1500],
             preinstall_s: 40,
             installer_s: 20 * 60,
             first_line_s: None,
@@ -293,21 +297,24 @@ pub async fn run(core: Core, mut events: GuestEvents, cancel: CancellationToken)
     Ok(())
 }
 
-/// The installer of a guest that somebody else plays (`external_guest`) has succeeded now: CloudTower opens.
+/// The installer of a guest that somebody else plays (`external_guest`) has succeeded now: CloudTower opens. Without a
+/// uuid it is the one VM that has an address.
 ///
 /// # Errors
-/// There is no such VM, or it has no address.
-pub fn guest_installed(core: &Core, vm_uuid: &str) -> anyhow::Result<()> {
+/// There is no such VM, it has no address, or several might be meant.
+pub fn guest_installed(core: &Core, vm_uuid: Option<&str>) -> anyhow::Result<()> {
     let now = core.clock.now();
     let mut world = core.world();
-    if world.vms.get(vm_uuid).is_none_or(|vm| vm.guest_ip.is_none()) {
-        anyhow::bail!("VM {vm_uuid} does not exist or has no address yet");
-    }
-    let guest = world.guests.entry(vm_uuid.to_owned()).or_default();
+    let with_address = world.vms.values().filter(|vm| vm.guest_ip.is_some()).map(|vm| vm.uuid.clone());
+    let meant: Vec<String> = with_address.filter(|uuid| vm_uuid.is_none_or(|wanted| wanted == uuid)).collect();
+    let [uuid] = meant.as_slice() else {
+        anyhow::bail!("{} VMs with an address might be meant; name one of them", meant.len());
+    };
+    let guest = world.guests.entry(uuid.clone()).or_default();
     guest.deploys += 1;
     guest.stage = Stage::Installed;
     guest.installed_at = Some(now);
-    world.tell_guest(GuestEvent::Installed { vm_uuid: vm_uuid.to_owned() });
+    world.tell_guest(GuestEvent::Installed { vm_uuid: uuid.clone() });
     Ok(())
 }
 

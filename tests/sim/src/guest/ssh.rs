@@ -147,6 +147,7 @@ async fn talk(machine: Arc<Machine>, mut tcp: TcpStream, line: Line) {
     // Small packets must not wait for an acknowledgement; without it they merely come late.
     let _ = tcp.set_nodelay(true);
     phase(&machine, &line, "connect").await;
+    machine.core.clock.latency(machine.core.drawn("guest.handshake", machine.core.options.guest.handshake_ms)).await;
     match machine.core.modes().guest.banner {
         Banner::Normal => {}
         Banner::Late => machine.core.clock.sleep(LATE_BANNER).await,

@@ -105,6 +105,22 @@ async fn scripts_on_standard_input_or_in_files_see_the_guest() {
 }
 
 #[tokio::test]
+async fn scripts_of_many_lines_take_their_values_as_arguments() {
+    let lab = Lab::start(100.0, |_| {}).await;
+    let ssh = lab.ssh().await;
+    let command = "sudo -n sh -c '\nwork=$1; shift\nmkdir -p \"$work/start.1\" || exit 4\ncd \"$work\" || exit 3\n\
+        setsid nohup sh -c '\\''echo \"$$\" >\"$1/it.pid\"; shift; \"$@\" >>out 2>&1; echo \"$?\" >it.rc'\\'' \
+        gantry-word \"$work\" sh -c \"exit 9\" </dev/null >/dev/null 2>&1 &' start-it /home/cloudtower/work a";
+    let output = ssh.run(command).await;
+    assert_eq!(output.status, Some(0), "{output:?}");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ssh.run("cat /home/cloudtower/work/it.rc").await.stdout != "9\n" {
+        assert!(Instant::now() < deadline, "no status appears");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn accounts_are_checked_and_wrong_passwords_cost_three_seconds() {
     let lab = Lab::start(30.0, |options| {
         options.guest.accounts.push(gantry_sim::guest::Account { name: "smartx".into(), password: "other".into() });
