@@ -2,18 +2,53 @@
 //!
 //! Pure: bytes go in, values come out. There is no network, clock or disk in here. `workbook.md` is the source of the
 //! rules (W1..W29), of the normalisation (N1..N11) and of the traps (Q1..Q17).
+//!
+//! Each value is settled in the order override, workbook, derived, settings, built-in default (R54); which one won is in
+//! [`Plan::sources`]. Every rule runs in the same pass; one whose input is already wrong is left out, so that one mistake
+//! gives one error.
 
+mod addresses;
 mod defaults;
+mod deployment;
+mod document;
+mod fields;
+mod finding;
+mod hosts;
+mod input;
+mod layout;
+mod network;
+mod overrides;
+mod read;
+mod secrets;
+mod servers;
+mod text;
+mod tower;
+mod values;
 
 use std::collections::BTreeMap;
 
-use gantry_proto::{Plan, Problem, Secret, Secrets, Severity, Verdict};
-use serde_json::{Value, json};
+use gantry_proto::{
+    Plan, Problem, Redactor, Secret, Secrets, Verdict,
+    plan::{CloudTower, Deployment, Network, OtherComponents},
+};
 
 pub use defaults::{
     Defaults, IsoDefaults, NetworkDefaults, PasswordPolicy, SecretSetting, SshDefaults, UploadDefaults, VmDefaults,
     VmProfile,
 };
+pub use document::check_document;
+pub use fields::{Access, FIELDS, Field, Need};
+pub use overrides::settable;
+
+use addresses::Others;
+use finding::{Finding, Findings, Place};
+use hosts::Cluster;
+use input::Input;
+use network::Networks;
+use read::Fault;
+use secrets::SecretCells;
+use servers::Servers;
+use tower::Tower;
 
 /// What came of a workbook.
 #[derive(Clone, Debug)]
@@ -28,47 +63,138 @@ pub struct Outcome {
     pub all_secrets: Vec<Secret>,
     /// Every finding, sorted by sheet in the workbook's order, row and column.
     pub problems: Vec<Problem>,
+    secret_cells: SecretCells,
 }
 
-/// One key of `--set key=value`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settable {
-    /// The key, such as `cloudtower.ip`.
-    pub key: &'static str,
-    /// What a value looks like, in words.
-    pub expects: &'static str,
-    /// What the key is for.
-    pub help: &'static str,
+/// Reads a workbook and checks everything in one pass. `overrides` is what `--set key=value` gave, by key.
+pub fn plan(workbook: &[u8], defaults: &Defaults, overrides: &BTreeMap<String, String>) -> Outcome {
+    let book = match read::read(workbook, &fields::SHEETS) {
+        Ok(book) => book,
+        Err(fault) => return unreadable(&fault),
+    };
+    let secret_cells = SecretCells::of(&book);
+    let redactor = Redactor::new();
+    secret_cells.secrets.iter().for_each(|secret| redactor.register(secret));
+
+    let mut findings = Findings::default();
+    overrides::check(overrides, &mut findings);
+    let usable = layout::usable_sheets(&book, &mut findings);
+    let mut input = Input::new(&book, usable, overrides, findings);
+    let parts = Parts::read(&mut input, defaults);
+    samples(&mut input);
+
+    let (plan, secrets) = match parts.into_plan(&mut input, defaults) {
+        Some((plan, secrets)) if !input.findings.has_errors() => (Some(plan), Some(secrets)),
+        _ => (None, None),
+    };
+    let verdict = if plan.is_some() { Verdict::Ok } else { Verdict::Invalid };
+    let problems = input.findings.into_problems(&book.names, &redactor);
+    Outcome { verdict, plan, secrets, all_secrets: secret_cells.secrets.clone(), problems, secret_cells }
 }
 
-/// Every key that an override may name, in the order of the help text.
-pub fn settable() -> Vec<Settable> {
-    Vec::new()
-}
-
-/// Reads a workbook and checks everything in one pass.
-pub fn plan(workbook: &[u8], _defaults: &Defaults, _overrides: &BTreeMap<String, String>) -> Outcome {
+fn unreadable(fault: &Fault) -> Outcome {
+    let mut findings = Findings::default();
+    let finding = Finding::error(fault.code(), "FILE", &Place::file(), fault.to_string());
+    findings.add(finding.remedy(fault.remedy()));
     Outcome {
         verdict: Verdict::Unreadable,
         plan: None,
         secrets: None,
         all_secrets: Vec::new(),
-        problems: vec![Problem {
-            severity: Severity::Error,
-            code: "unreadable".to_owned(),
-            rule: "FILE".to_owned(),
-            sheet: None,
-            cell: None,
-            related: Vec::new(),
-            label: String::new(),
-            value: None,
-            message: format!("the file of {} bytes cannot be read", workbook.len()),
-            remedy: String::new(),
-        }],
+        problems: findings.into_problems(&[], &Redactor::new()),
+        secret_cells: SecretCells::default(),
     }
 }
 
-/// The document of `ctl plan check -o json`.
-pub fn check_document(outcome: &Outcome) -> Value {
-    json!({ "outcome": outcome.verdict, "plan": null, "problems": outcome.problems })
+/// Everything that was read, each value missing where it is blank or wrong.
+struct Parts {
+    deployment: Option<Deployment>,
+    networks: Networks,
+    cluster: Cluster,
+    tower: Tower,
+    others: Others,
+    servers: Servers,
+}
+
+impl Parts {
+    fn read(input: &mut Input<'_>, defaults: &Defaults) -> Self {
+        let deployment = deployment::read(input, defaults);
+        let networks = network::read(input, defaults);
+        let cluster = hosts::read(input, defaults, networks.hosts_subnet());
+        let tower = tower::read(input, defaults, deployment.as_ref(), networks.subnet.as_ref());
+        let others = addresses::read(input);
+        let servers = servers::read(input, defaults);
+        addresses::check(input, &networks, &cluster, &tower, &others, &servers);
+        Self { deployment, networks, cluster, tower, others, servers }
+    }
+
+    /// `None` when something that a plan needs is missing: an error has been reported for it.
+    fn into_plan(self, input: &mut Input<'_>, defaults: &Defaults) -> Option<(Plan, Secrets)> {
+        let Self { deployment, networks, cluster, tower, others, servers } = self;
+        let default_management_network = networks.default_network()?;
+        let subnet = networks.subnet?.value;
+        let plan = Plan {
+            cloudtower: CloudTower {
+                ip: tower.ip?.value,
+                vm_name: tower.vm_name?,
+                version: tower.version,
+                web_user: tower.web_user,
+                ssh_user: tower.ssh_user?,
+                serial: tower.serial,
+                sizing_text: tower.sizing_text,
+            },
+            organization: tower.organization?,
+            datacenter: tower.datacenter?,
+            ntp_servers: servers.ntp,
+            dns_servers: servers.dns,
+            management_network: Network {
+                row: networks.row,
+                vds: networks.vds?,
+                network: networks.network?,
+                vlan_id: networks.vlan_id?,
+                vlan_type: networks.vlan_type?,
+                subnet: subnet.to_string(),
+                netmask: subnet.netmask(),
+                gateway: networks.gateway?.value,
+            },
+            default_management_network,
+            storage_subnet: networks.storage.map(|given| given.value.to_string()),
+            cluster: gantry_proto::plan::Cluster {
+                name: networks.cluster_name,
+                vip: cluster.vip.map(|given| given.value),
+                admin_user: cluster.admin_user?,
+                serial: cluster.serial,
+                function: cluster.function,
+                storage_architecture: cluster.storage_architecture,
+                network_architecture: cluster.network_architecture,
+                software_version_text: cluster.software_version_text,
+            },
+            hosts: cluster.hosts.iter().map(hosts::HostRow::host).collect::<Option<_>>()?,
+            other_components: OtherComponents {
+                obs_ip: others.observability.as_ref().map(|given| given.value),
+                backup_ip: others.backup.as_ref().map(|given| given.value),
+            },
+            temporary_range: others.temporary_range(),
+            deployment: deployment?,
+            sources: std::mem::take(&mut input.sources),
+        };
+        let secrets = Secrets {
+            root_password: tower.root_password?,
+            fisheye_password: cluster.admin_password?,
+            ssh_password: tower.ssh_password?,
+            root_password_encoded: defaults.root_password_encoded.as_ref().map(|setting| setting.0.clone()),
+        };
+        Some((plan, secrets))
+    }
+}
+
+/// W26: values of the template that nobody has replaced.
+fn samples(input: &mut Input<'_>) {
+    for (key, sample) in fields::SAMPLES {
+        let Some(field) = FIELDS.iter().find(|field| field.key == *key) else { continue };
+        for place in input.cells_with(field, sample) {
+            let finding = Finding::warning("sample_value", "W26", &place, "is the sample value of the template");
+            input.findings.add(finding.value(sample).remedy("replace it by your own value"));
+        }
+    }
 }

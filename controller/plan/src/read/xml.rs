@@ -1,0 +1,161 @@
+//! XML as a stream of tokens, with a bound on each piece, on the nesting and on the whole. Entities other than the five
+//! of XML and character references are refused, and so is a document type: no workbook has one.
+
+use std::{
+    borrow::Cow,
+    io::{self, BufRead, Read},
+};
+
+use quick_xml::{
+    Reader, XmlVersion,
+    escape::resolve_predefined_entity,
+    events::{BytesStart, Event},
+};
+
+use super::fault::{DEPTH_MAX, Fault, PIECE_MAX};
+
+/// One part, read from its beginning.
+pub(super) struct Xml<R> {
+    part: String,
+    reader: Reader<Metered<R>>,
+    piece: Vec<u8>,
+    depth: usize,
+}
+
+/// What comes next.
+pub(super) enum Token<'a> {
+    /// An element begins. One without content is followed by its [`Token::Close`] as well.
+    Open(Element<'a>),
+    /// Text, entities resolved.
+    Text(Cow<'a, str>),
+    /// The element that was opened last ends: its name without prefix.
+    Close(Cow<'a, str>),
+    /// The part ends.
+    End,
+}
+
+/// The beginning of an element.
+pub(super) struct Element<'a>(BytesStart<'a>);
+
+impl Element<'_> {
+    /// The name without prefix.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.0.local_name().as_ref() == name
+    }
+
+    /// The value of an attribute, by its name without prefix; `None` too when it cannot be read.
+    pub(super) fn attribute(&self, name: &str) -> Option<String> {
+        let mut attributes = self.0.attributes();
+        attributes.with_checks(false);
+        let found = attributes.flatten().find(|attribute| attribute.key.local_name().as_ref() == name)?;
+        found.normalized_value(XmlVersion::Implicit1_0).ok().map(Cow::into_owned)
+    }
+}
+
+impl<R: BufRead> Xml<R> {
+    /// Reads `part` from `source`, at most `limit` bytes.
+    pub(super) fn new(part: &str, limit: u64, source: R) -> Self {
+        let mut reader = Reader::from_reader(Metered { source, piece: 0, left: limit.saturating_add(1) });
+        reader.config_mut().expand_empty_elements = true;
+        Self { part: part.to_owned(), reader, piece: Vec::with_capacity(1024), depth: 0 }
+    }
+
+    /// The part's name.
+    pub(super) fn part(&self) -> &str {
+        &self.part
+    }
+
+    /// The next token. Comments, processing instructions and the declaration are passed over.
+    pub(super) fn next(&mut self) -> Result<Token<'_>, Fault> {
+        // The loop only looks at the kind of event; the borrow checker wants the returned one to be made outside it.
+        let event = loop {
+            self.piece.clear();
+            self.reader.get_mut().piece = 0;
+            match self.reader.read_event_into(&mut self.piece) {
+                Ok(Event::Comment(_) | Event::PI(_) | Event::Decl(_)) => {}
+                Ok(Event::DocType(_)) => return Err(Fault::Entities { part: self.part.clone() }),
+                Ok(event) => break event.into_owned(),
+                Err(error) => return Err(self.fault(&error)),
+            }
+        };
+        match event {
+            Event::Start(start) | Event::Empty(start) => {
+                self.depth += 1;
+                if self.depth > DEPTH_MAX {
+                    return Err(self.excessive("nested elements"));
+                }
+                Ok(Token::Open(Element(start)))
+            }
+            Event::End(end) => {
+                self.depth = self.depth.saturating_sub(1);
+                Ok(Token::Close(Cow::Owned(end.local_name().as_ref().to_owned())))
+            }
+            Event::Text(text) => Ok(Token::Text(Cow::Owned(text.xml10_content().into_owned()))),
+            Event::CData(text) => Ok(Token::Text(Cow::Owned(text.xml10_content().into_owned()))),
+            Event::GeneralRef(reference) => match reference.resolve_char_ref() {
+                Ok(Some(c)) => Ok(Token::Text(Cow::Owned(c.to_string()))),
+                Ok(None) => match resolve_predefined_entity(&reference) {
+                    Some(text) => Ok(Token::Text(Cow::Borrowed(text))),
+                    None => Err(Fault::Entities { part: self.part.clone() }),
+                },
+                Err(_) => Err(Fault::damaged(&self.part)),
+            },
+            _ => Ok(Token::End),
+        }
+    }
+
+    /// The fault "more than the limit of `what`".
+    pub(super) fn excessive(&self, what: &'static str) -> Fault {
+        Fault::Excessive { part: self.part.clone(), what }
+    }
+
+    fn fault(&self, error: &quick_xml::Error) -> Fault {
+        match error {
+            quick_xml::Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Over>()) {
+                Some(Over(what)) => self.excessive(what),
+                None => Fault::damaged(&self.part),
+            },
+            _ => Fault::damaged(&self.part),
+        }
+    }
+}
+
+/// A limit was reached while reading.
+#[derive(Debug, thiserror::Error)]
+#[error("more than the limit of {0}")]
+struct Over(&'static str);
+
+/// Counts what the XML reader takes, so that one endless tag or text cannot fill the memory.
+struct Metered<R> {
+    source: R,
+    piece: usize,
+    left: u64,
+}
+
+impl<R: BufRead> Read for Metered<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let from = self.fill_buf()?;
+        let count = from.len().min(into.len());
+        into[..count].copy_from_slice(&from[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Metered<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.piece > PIECE_MAX {
+            return Err(io::Error::other(Over("one piece of text")));
+        }
+        if self.left == 0 {
+            return Err(io::Error::other(Over("bytes to be read")));
+        }
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.piece += count;
+        self.left = self.left.saturating_sub(count as u64);
+        self.source.consume(count);
+    }
+}
