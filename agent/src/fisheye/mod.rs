@@ -1,15 +1,23 @@
-//! Placeholder of the client.
+//! The cluster's management interface as `fisheye.md` describes it. Knows the calls, the session and what can go wrong;
+//! knows no step and no job of ours (a [`Job`] here is one of Fisheye's).
 
-use gantry_proto::{Plan, Redactor, Secrets};
+mod api;
+mod call;
+mod chunk;
+mod client;
+mod envelope;
+mod error;
+mod jobs;
+mod session;
+mod types;
 
-use crate::config::Settings;
-
-/// The client.
-pub struct Client;
-
-impl Client {
-    /// Makes the client; opens no connection.
-    pub fn new(_plan: &Plan, _secrets: &Secrets, _settings: &Settings, _redactor: &Redactor) -> Self {
-        Self
-    }
-}
+pub use api::ChunkAddress;
+pub use call::{Call, Repeat};
+pub use chunk::{ChunkBody, Pieces};
+pub use client::Client;
+pub(crate) use client::backoff;
+pub use error::{Error, ErrorKind, Refusal};
+pub use jobs::{JobEnd, JobFailure, JobState, JobWatch};
+pub use types::{
+    ChunkAck, Created, HostInfo, Image, Job, Policy, Vds, Vlan, Vm, VmNic, Volume, VolumeInfo, same_image_name,
+};

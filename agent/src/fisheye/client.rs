@@ -1,0 +1,475 @@
+//! One way out to Fisheye: endpoints with fail-over, headers, token, limits, tracing. The endpoints of the interface
+//! are in `api.rs`; what to do about a failure is the caller's.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use gantry_proto::{Plan, Redactor, Secrets};
+use http::{HeaderMap, HeaderValue, header};
+use jiff::Timestamp;
+use reqwest::{Body, RequestBuilder, multipart};
+use serde_json::Value;
+use tokio_retry::{
+    RetryIf,
+    strategy::{ExponentialBackoff, jitter},
+};
+use tracing::{Instrument as _, Span};
+
+use super::{
+    call::Call,
+    chunk::{ChunkBody, Flow, watched},
+    envelope,
+    error::{Error, ErrorKind},
+    session::{Session, Token},
+};
+use crate::{
+    config::{Fisheye, Settings, Timing},
+    http::{self as outgoing, Answer, Limits, ReadError},
+    tls::{self, Pins, SightError},
+};
+
+/// Longest wait that a server may ask for with `Retry-After`.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Most characters of a body in the debug log (R70).
+const SUMMARY_CHARS: usize = 600;
+
+/// The client of one cluster's Fisheye. Keeps the session in memory; opens no connection before the first call.
+pub struct Client {
+    pub(super) http: reqwest::Client,
+    pub(super) session: Session,
+    pub(super) settings: Fisheye,
+    pub(super) timing: Timing,
+    pub(super) redactor: Redactor,
+    /// Query parameters of the image calls, from the plan.
+    pub(super) upload: gantry_proto::plan::UploadParams,
+    pins: Arc<Pins>,
+    endpoints: Vec<String>,
+    current: AtomicUsize,
+    /// Server's clock minus ours, seconds, as last seen.
+    skew: Mutex<Option<i64>>,
+}
+
+/// A request, ready to be sent any number of times.
+pub(super) struct Request<'a> {
+    pub call: Call,
+    pub path: String,
+    pub query: Vec<(String, String)>,
+    pub payload: Payload<'a>,
+}
+
+/// The body of a request.
+pub(super) enum Payload<'a> {
+    None,
+    /// No body, and the length says so.
+    Empty,
+    Json(&'a Value),
+    Chunk(&'a ChunkBody<'a>),
+}
+
+/// One sending to one endpoint that failed.
+enum Missed {
+    /// No connection: nothing was sent, the next endpoint may take it.
+    NotSent(String),
+    Failed(ErrorKind),
+}
+
+impl Client {
+    /// Makes the client; opens no connection. Endpoints: VIP first, then the hosts in workbook order, never the
+    /// CloudTower address (C13).
+    pub fn new(plan: &Plan, secrets: &Secrets, settings: &Settings, redactor: &Redactor) -> Self {
+        let fisheye = settings.fisheye.clone();
+        let mut endpoints: Vec<String> = Vec::new();
+        for address in plan.cluster.vip.into_iter().chain(plan.hosts.iter().map(|host| host.mgmt_ip)) {
+            if address != plan.cloudtower.ip && !endpoints.contains(&address.to_string()) {
+                endpoints.push(address.to_string());
+            }
+        }
+        let pins = Pins::new(fisheye.certificate, fisheye.fingerprint.as_deref());
+        let limits = Limits {
+            connect: Duration::from_millis(fisheye.connect_timeout_ms),
+            unacknowledged: Some(Duration::from_millis(fisheye.stall_timeout_ms)),
+        };
+        Self {
+            http: outgoing::client(&pins, limits),
+            session: Session::new(&plan.cluster.admin_user, secrets.fisheye_password.clone(), redactor.clone()),
+            settings: fisheye,
+            timing: settings.timing.clone(),
+            redactor: redactor.clone(),
+            upload: plan.deployment.upload.clone(),
+            pins,
+            endpoints,
+            current: AtomicUsize::new(0),
+            skew: Mutex::default(),
+        }
+    }
+
+    /// The addresses that are asked, in order.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// The endpoint in use, as a URL.
+    pub fn base_url(&self) -> String {
+        self.url_of(&self.current_endpoint())
+    }
+
+    /// Certificates seen first, by address, for `facts.fisheye_pins`.
+    pub fn pins(&self) -> BTreeMap<String, String> {
+        self.pins.seen()
+    }
+
+    /// Enforces what the job has recorded before.
+    pub fn trust(&self, pins: &BTreeMap<String, String>) {
+        pins.iter().for_each(|(address, fingerprint)| self.pins.trust(address, fingerprint));
+    }
+
+    /// Looks at the certificate of one address, so that it is known before the VIP moves there. Nothing is sent.
+    pub async fn sight(&self, address: &str, within: Duration) -> Result<(), SightError> {
+        if self.settings.scheme != "https" {
+            return Ok(());
+        }
+        tls::sight(&self.pins, address, self.settings.port, within).await
+    }
+
+    /// The server's clock minus ours, seconds, as its last answer told.
+    pub fn clock_skew(&self) -> Option<i64> {
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs in unless there is a session.
+    pub async fn login(&self) -> Result<(), Error> {
+        self.token(None).await.map(drop)
+    }
+
+    /// Ends the session, best effort (F2).
+    pub async fn logout(&self) -> Result<(), Error> {
+        let Some(token) = self.session.lock().await.clear() else { return Ok(()) };
+        let request = Request::plain(Call::LOGOUT, Call::LOGOUT.route.to_owned());
+        self.deliver(&request, Some(&token), 1).await.map(drop)
+    }
+
+    /// Sends a request that may be repeated blindly, until it succeeds, it cannot succeed, or the attempts are used up.
+    pub(super) async fn repeat<T>(
+        &self,
+        request: &Request<'_>,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, Error> {
+        let attempt = AtomicUsize::new(0);
+        let hint: Mutex<Option<Duration>> = Mutex::default();
+        let delays = self.read_delays().map(|delay| {
+            let asked = hint.lock().unwrap_or_else(PoisonError::into_inner).take();
+            asked.map_or(delay, |asked| asked.min(LONGEST_RETRY_AFTER))
+        });
+        let again = |error: &Error| {
+            *hint.lock().unwrap_or_else(PoisonError::into_inner) = error.kind.refusal().and_then(|r| r.retry_after);
+            error.is_transient()
+        };
+        let act = || async {
+            let attempt = attempt.fetch_add(1, Ordering::Relaxed) + 1;
+            self.send(request, &decode, attempt).await
+        };
+        RetryIf::start(delays, act, again).await
+    }
+
+    /// Sends a request once.
+    pub(super) async fn once<T>(
+        &self,
+        request: &Request<'_>,
+        decode: impl Fn(Value) -> Result<T, String>,
+    ) -> Result<T, Error> {
+        self.send(request, &decode, 1).await
+    }
+
+    /// Waits between attempts at reads: doubling, with jitter.
+    fn read_delays(&self) -> impl Iterator<Item = Duration> + use<> {
+        let retries = self.timing.read_attempts.saturating_sub(1) as usize;
+        backoff(self.timing.scaled(self.timing.read_retry_first_s), self.timing.scaled(self.timing.read_retry_cap_s))
+            .take(retries)
+    }
+
+    /// One attempt: a token refused once is replaced and the same request sent again (3.3).
+    async fn send<T>(
+        &self,
+        request: &Request<'_>,
+        decode: &impl Fn(Value) -> Result<T, String>,
+        attempt: usize,
+    ) -> Result<T, Error> {
+        let mut token = self.token(None).await?;
+        for replay in [false, true] {
+            let answer = self.deliver(request, Some(&token), attempt).await?;
+            if answer.status != http::StatusCode::UNAUTHORIZED {
+                let opened = envelope::open(&answer, request.call.method == "DELETE", &self.redactor);
+                let decoded = opened.and_then(|data| decode(data).map_err(ErrorKind::Shape));
+                return decoded.map_err(|kind| self.error(request.call, kind));
+            }
+            if !replay {
+                token = self.token(Some(&token)).await?;
+            }
+        }
+        Err(self.error(request.call, ErrorKind::Credentials))
+    }
+
+    /// The session's token; logs in when there is none or only the stale one. One login at a time.
+    async fn token(&self, stale: Option<&Token>) -> Result<Token, Error> {
+        let mut state = self.session.lock().await;
+        if let Some(token) = state.fresher_than(stale) {
+            return Ok(token);
+        }
+        if let Some(kind) = self.session.rejection() {
+            return Err(self.error(Call::LOGIN, kind));
+        }
+        let body = self.session.login_body();
+        let request =
+            Request { payload: Payload::Json(&body), ..Request::plain(Call::LOGIN, Call::LOGIN.route.into()) };
+        let attempt = AtomicUsize::new(0);
+        let act = || async {
+            let answer = self.deliver(&request, None, attempt.fetch_add(1, Ordering::Relaxed) + 1).await?;
+            let refusal = |kind| match envelope::login_verdict(&kind) {
+                envelope::LoginVerdict::Rejected => self.session.reject(None),
+                envelope::LoginVerdict::Locked(refusal) => self.session.reject(Some(refusal)),
+                envelope::LoginVerdict::Other => kind,
+            };
+            envelope::whole(&answer, &self.redactor).map_err(|kind| self.error(Call::LOGIN, refusal(kind)))
+        };
+        let answer = RetryIf::start(self.read_delays(), act, Error::is_transient).await?;
+        self.session.take(&mut state, &answer).map_err(|kind| self.error(Call::LOGIN, kind))
+    }
+
+    /// Sends to the current endpoint; goes on to the next one as long as nothing could be sent.
+    async fn deliver(&self, request: &Request<'_>, token: Option<&Token>, attempt: usize) -> Result<Answer, Error> {
+        let mut reasons = Vec::new();
+        for _ in 0..self.endpoints.len() {
+            let index = self.current.load(Ordering::Relaxed);
+            let endpoint = self.endpoint(index);
+            match self.ask(&endpoint, request, token, attempt).await {
+                Ok(answer) => return Ok(answer),
+                Err(Missed::NotSent(reason)) => {
+                    reasons.push(format!("{endpoint}: {reason}"));
+                    self.go_on_from(index);
+                }
+                Err(Missed::Failed(kind)) => {
+                    // The next call had better ask somebody else than an address that does not answer.
+                    if matches!(kind, ErrorKind::TimedOut(_)) {
+                        self.go_on_from(index);
+                    }
+                    return Err(Error { call: request.call, endpoint, kind });
+                }
+            }
+        }
+        let endpoint = self.endpoints.first().cloned().unwrap_or_default();
+        Err(Error { call: request.call, endpoint, kind: ErrorKind::Unreachable(reasons) })
+    }
+
+    /// One request to one endpoint, in a span of its own.
+    async fn ask(
+        &self,
+        endpoint: &str,
+        request: &Request<'_>,
+        token: Option<&Token>,
+        attempt: usize,
+    ) -> Result<Answer, Missed> {
+        let span = tracing::info_span!(
+            "fisheye",
+            otel.kind = "client",
+            http.request.method = request.call.method,
+            url.template = request.call.route,
+            server.address = endpoint,
+            http.response.status_code = tracing::field::Empty,
+            ec = tracing::field::Empty,
+            attempt,
+        );
+        let begin = Instant::now();
+        let outcome = self.exchange(endpoint, request, token).instrument(span.clone()).await;
+        span.in_scope(|| self.tell(&span, request, &outcome, begin.elapsed()));
+        outcome
+    }
+
+    async fn exchange(&self, endpoint: &str, request: &Request<'_>, token: Option<&Token>) -> Result<Answer, Missed> {
+        let url = format!("{}{}", self.url_of(endpoint), request.path);
+        let method = http::Method::from_bytes(request.call.method.as_bytes()).unwrap_or_default();
+        let mut builder = self.http.request(method, url).header(header::HOST, self.host_of(endpoint));
+        if !request.query.is_empty() {
+            builder = builder.query(&request.query);
+        }
+        if let Some(token) = token {
+            builder = builder.headers(token_headers(token)?);
+        }
+        let builder = match &request.payload {
+            Payload::None => builder,
+            Payload::Empty => builder.header(header::CONTENT_LENGTH, 0),
+            Payload::Json(value) => builder.json(value),
+            Payload::Chunk(chunk) => return self.exchange_chunk(builder, chunk).await,
+        };
+        let limit = Duration::from_millis(self.settings.request_timeout_ms);
+        let work = self.converse(builder.timeout(limit));
+        work.await.map_err(|missed| match missed {
+            Missed::Failed(ErrorKind::TimedOut(_)) => Missed::Failed(ErrorKind::TimedOut(limit)),
+            other => other,
+        })
+    }
+
+    /// Sends a chunk: streamed, without a limit over the whole, given up when nothing moves (C41).
+    async fn exchange_chunk(&self, builder: RequestBuilder, chunk: &ChunkBody<'_>) -> Result<Answer, Missed> {
+        let flow = Arc::new(Flow::new(chunk.taken.clone()));
+        let body = Body::wrap_stream(watched((chunk.open)(), flow.clone()));
+        let part = multipart::Part::stream_with_length(body, chunk.len).file_name(chunk.file_name.to_owned());
+        let part = part.mime_str("application/octet-stream").map_err(|e| Missed::Failed(ErrorKind::Broken(e)))?;
+        let builder = builder.multipart(multipart::Form::new().part("file", part));
+        let outcome = tokio::select! {
+            outcome = self.converse(builder) => outcome,
+            after = flow.stalled(chunk) => Err(Missed::Failed(ErrorKind::Stalled(after))),
+        };
+        match flow.take_failure() {
+            Some(error) => Err(Missed::Failed(ErrorKind::LocalFile(error))),
+            None => outcome,
+        }
+    }
+
+    async fn converse(&self, builder: RequestBuilder) -> Result<Answer, Missed> {
+        let response = builder.send().await.map_err(|error| self.missed(error))?;
+        let answer = outgoing::read(response, self.settings.max_response_bytes).await.map_err(|error| match error {
+            ReadError::TooLarge(most) => Missed::Failed(ErrorKind::TooLarge(most)),
+            ReadError::Broken(error) => self.missed(error),
+        })?;
+        self.note_date(&answer.headers);
+        Ok(answer)
+    }
+
+    /// What a failed exchange means.
+    fn missed(&self, error: reqwest::Error) -> Missed {
+        if let Some(refused) = self.pins.take_refusal() {
+            return Missed::Failed(ErrorKind::Certificate(refused));
+        }
+        if error.is_connect() {
+            let reason = gantry_proto::error::causes(&error.without_url()).pop().unwrap_or_default();
+            return Missed::NotSent(reason);
+        }
+        if error.is_timeout() {
+            return Missed::Failed(ErrorKind::TimedOut(Duration::ZERO));
+        }
+        Missed::Failed(ErrorKind::Broken(error.without_url()))
+    }
+
+    /// One debug line for each call (R70), and the span's outcome.
+    fn tell(&self, span: &Span, request: &Request<'_>, outcome: &Result<Answer, Missed>, took: Duration) {
+        let ms = took.as_millis() as u64;
+        let (method, path, query) = (request.call.method, &request.path, &request.query);
+        match outcome {
+            Ok(answer) => {
+                let ec = envelope::ec(&answer.body);
+                span.record("http.response.status_code", answer.status.as_u16());
+                span.record("ec", ec.as_str());
+                if tracing::enabled!(tracing::Level::DEBUG) {
+                    let sent = match &request.payload {
+                        Payload::Json(value) => self.summary((*value).clone()),
+                        Payload::Chunk(chunk) => format!("<{} bytes>", chunk.len),
+                        Payload::None | Payload::Empty => String::new(),
+                    };
+                    let got = match serde_json::from_slice(&answer.body) {
+                        Ok(value) => self.summary(value),
+                        Err(_) => format!("<{} bytes, not JSON>", answer.body.len()),
+                    };
+                    let (status, bytes) = (answer.status.as_u16(), answer.body.len());
+                    tracing::debug!(method, path, ?query, status, ec, ms, bytes, sent, got, "fisheye call");
+                }
+            }
+            Err(Missed::NotSent(reason)) => tracing::debug!(method, path, ?query, ms, reason, "fisheye not reached"),
+            Err(Missed::Failed(kind)) => {
+                tracing::debug!(method, path, ?query, ms, error = %kind, "fisheye call failed")
+            }
+        }
+    }
+
+    /// A body for the debug log: redacted and shortened.
+    fn summary(&self, mut value: Value) -> String {
+        self.redactor.json(&mut value);
+        value.to_string().chars().take(SUMMARY_CHARS).collect()
+    }
+
+    pub(super) fn error(&self, call: Call, kind: ErrorKind) -> Error {
+        Error { call, endpoint: self.current_endpoint(), kind }
+    }
+
+    fn current_endpoint(&self) -> String {
+        self.endpoint(self.current.load(Ordering::Relaxed))
+    }
+
+    /// `index` counts on and on; the endpoints are gone through in a circle.
+    fn endpoint(&self, index: usize) -> String {
+        self.endpoints.get(index % self.endpoints.len().max(1)).cloned().unwrap_or_default()
+    }
+
+    /// Moves on, unless another call has done so already.
+    fn go_on_from(&self, index: usize) {
+        let next = index.wrapping_add(1);
+        let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn url_of(&self, endpoint: &str) -> String {
+        match (self.settings.scheme.as_str(), self.settings.port) {
+            ("https", 443) | ("http", 80) => format!("{}://{endpoint}", self.settings.scheme),
+            (scheme, port) => format!("{scheme}://{endpoint}:{port}"),
+        }
+    }
+
+    /// The `Host` header: the URL's host, with the port only when it is neither 80 nor 443 (`fisheye.md` 1.1).
+    fn host_of(&self, endpoint: &str) -> String {
+        match self.settings.port {
+            80 | 443 => endpoint.to_owned(),
+            port => format!("{endpoint}:{port}"),
+        }
+    }
+
+    fn note_date(&self, headers: &HeaderMap) {
+        let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
+        if let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
+            let skew = date.timestamp().as_second().saturating_sub(Timestamp::now().as_second());
+            *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = Some(skew);
+        }
+    }
+}
+
+impl Request<'_> {
+    /// Without query and body.
+    pub(super) fn plain(call: Call, path: String) -> Self {
+        Self { call, path, query: Vec::new(), payload: Payload::None }
+    }
+}
+
+/// Delays that double from `first` to `cap`, each with jitter over its upper half.
+pub(crate) fn backoff(first: Duration, cap: Duration) -> impl Iterator<Item = Duration> {
+    let first = u64::try_from(first.as_millis()).unwrap_or(u64::MAX).max(1);
+    let doubling = ExponentialBackoff::from_millis(2).factor(first.div_ceil(2)).max_delay(cap);
+    doubling.map(|delay| delay / 2 + jitter(delay / 2))
+}
+
+/// Both token headers, on every call (3.2).
+fn token_headers(token: &Token) -> Result<HeaderMap, Missed> {
+    let odd = |_| Missed::Failed(ErrorKind::Shape("the token cannot be sent in a header".to_owned()));
+    let mut value = HeaderValue::from_str(token.text.expose()).map_err(odd)?;
+    value.set_sensitive(true);
+    let mut headers = HeaderMap::new();
+    headers.insert("x-smartx-token", value.clone());
+    headers.insert("grpc-metadata-token", value);
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_and_stay_under_the_cap() {
+        let delays: Vec<_> = backoff(Duration::from_secs(1), Duration::from_secs(5)).take(5).collect();
+        for (delay, most) in delays.iter().zip([1, 2, 4, 5, 5]) {
+            let most = Duration::from_secs(most);
+            assert!(*delay >= most / 2 && *delay <= most, "{delay:?} {most:?}");
+        }
+    }
+}
