@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
 use crate::fault::{Face, Fault, WorldAction};
+use crate::guest;
 use crate::invariants;
 use crate::options::{PlantedImage, PlantedVm};
 use crate::transcript::Entry;
@@ -39,6 +40,7 @@ pub async fn serve(listener: TcpListener, core: Core, cancel: CancellationToken)
         .route("/modes", get(modes).post(set_modes))
         .route("/transcript", get(transcript).post(note))
         .route("/invariants", get(check))
+        .route("/guest/installed", axum::routing::post(installed))
         .route("/reset", axum::routing::post(reset))
         .with_state(core);
     // Keep-alive connections of a harness would hold a graceful end up, so the end is not graceful.
@@ -222,6 +224,20 @@ async fn note(State(core): State<Core>, Json(remark): Json<Remark>) -> Response 
 async fn check(State(core): State<Core>) -> Response {
     let violations = invariants::violations(&core);
     Json(json!({"ok": violations.is_empty(), "violations": violations})).into_response()
+}
+
+/// `POST /guest/installed`: the installer of a guest that somebody else plays has succeeded.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Installed {
+    vm_uuid: Option<String>,
+}
+
+async fn installed(State(core): State<Core>, Json(order): Json<Installed>) -> Response {
+    match guest::guest_installed(&core, order.vm_uuid.as_deref()) {
+        Ok(()) => done(),
+        Err(error) => refusal(StatusCode::CONFLICT, &format!("{error:#}")),
+    }
 }
 
 async fn reset(State(core): State<Core>) -> Response {

@@ -95,6 +95,31 @@ async fn the_service_opens_in_steps_and_changes_its_certificate_when_told() {
 }
 
 #[tokio::test]
+async fn a_guest_played_by_somebody_else_is_reported_through_the_control_api() {
+    let lab = Lab::start(1000.0, |options| {
+        options.external_guest = true;
+        options.vms = vec![serde_json::from_value(json!({ "name": "theirs" })).expect("a planted VM")];
+    })
+    .await;
+    let report = async |body: Value| {
+        let url = format!("{}/guest/installed", lab.sim.control_url());
+        https().post(url).json(&body).send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(report(json!({})).await, 409, "no VM has an address");
+    let uuid = {
+        let mut world = lab.core().world();
+        let vm = world.vms.values_mut().next().expect("the planted VM");
+        vm.guest_ip = Some(lab.ip);
+        vm.uuid.clone()
+    };
+    lab.network_up(&uuid);
+    assert_eq!(report(json!({ "vm_uuid": "another" })).await, 409);
+    assert_eq!(report(json!({})).await, 200);
+    lab.until("CloudTower opens", || lab.core().world().towers.contains_key(&uuid)).await;
+    assert!(lab.try_ssh("cloudtower", "HC!r0cks").await.is_err(), "no SSH of ours");
+}
+
+#[tokio::test]
 async fn first_time_set_up_goes_from_empty_to_ready() {
     let lab = Lab::ready_tower(|_| {}).await;
     let (status, empty) = lab.graphql(None, SETUP, json!({})).await;
