@@ -12,6 +12,9 @@ use crate::cloudtower;
 use crate::core::Core;
 use crate::world::GuestEvent;
 
+/// The MAC of the host that answers at the VM's address in mode `address_conflict` (V19).
+const FOREIGN_MAC: &str = "02:00:5e:00:53:01";
+
 /// The machines, by the uuid of their VM.
 #[derive(Debug)]
 pub(super) struct House {
@@ -42,6 +45,8 @@ impl House {
                     return self.external_up(vm_uuid, ip);
                 }
                 self.evict(&vm_uuid, ip).await;
+                let foreign = self.core.modes().address_conflict;
+                let mac = if foreign { FOREIGN_MAC.to_owned() } else { mac };
                 let hardware = Hardware { uuid: vm_uuid.clone(), mac, vcpu, memory, disk };
                 if let Some(machine) = self.machine(vm_uuid, hardware).await {
                     machine.network_up(ip, ssh_opens_at).await;

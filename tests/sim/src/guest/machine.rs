@@ -226,6 +226,10 @@ impl Machine {
     }
 
     async fn open_ssh(self: Arc<Self>, address: IpAddr, opens_at: Duration, power: CancellationToken) {
+        // Commands are real processes of this computer: nobody else may come in.
+        if !address.is_loopback() {
+            return tracing::error!(%address, "SSH of simulated guests is served on loopback addresses only");
+        }
         let extra = Duration::from_secs(self.core.modes().guest.ssh_refused_s);
         tokio::select! {
             () = power.cancelled() => return,

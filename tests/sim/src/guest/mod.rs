@@ -1,5 +1,8 @@
 //! The inside of the VM: its SSH server, the commands run over it, its installer. Knows CloudTower only as something that
 //! opens when the installer is done.
+//!
+//! Commands run as real processes of the computer, in a private directory tree for each VM, with the paths in their text
+//! rewritten: a convenience, not a prison. That is why SSH opens on loopback addresses only.
 
 mod desk;
 mod house;

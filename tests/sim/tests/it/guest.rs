@@ -474,6 +474,23 @@ async fn a_port_can_be_refused_for_a_while_or_filtered() {
 }
 
 #[tokio::test]
+async fn ssh_opens_on_loopback_addresses_only() {
+    let mut lab = Lab::dark(100.0, |_| {}).await;
+    lab.ip = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    lab.network_up(VM);
+    lab.until("the machine exists", || lab.guest().host_key.is_some()).await;
+    lab.core().clock.sleep(Duration::from_secs(30)).await;
+    assert!(lab.try_ssh("cloudtower", PASSWORD).await.is_err());
+}
+
+#[tokio::test]
+async fn in_an_address_conflict_another_machine_answers() {
+    let lab = Lab::start(100.0, |options| options.modes.address_conflict = true).await;
+    let macs = lab.run("cat /sys/class/net/*/address").await.stdout;
+    assert!(!macs.contains(MAC) && macs.lines().count() == 2, "{macs}");
+}
+
+#[tokio::test]
 async fn network_manager_may_empty_the_resolver_file() {
     let lab = Lab::start(100.0, |options| {
         options.modes.guest.resolv_conf = ResolvConf::RewrittenByNetworkManager;
