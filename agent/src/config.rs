@@ -3,9 +3,39 @@
 //! Waits and deadlines of the outside world (`flow.md` 4) are divided by `time_scale`, so that a rehearsal against the
 //! simulator takes a minute instead of an hour. Time-outs of real sockets are never scaled.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
+
+/// Name of the settings file in the data directory when none is named.
+const SETTINGS_FILE: &str = "agent.toml";
+/// The largest settings file that is read, bytes.
+const SETTINGS_MAX: u64 = 1 << 20;
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The disk says no.
+    #[error("the settings file {0} cannot be read")]
+    Read(String, #[source] io::Error),
+    /// Not TOML, an unknown key or a value of another type; the source says which.
+    #[error("the settings file {0} cannot be used")]
+    Form(String, #[source] Box<toml::de::Error>),
+    /// A value that makes no sense.
+    #[error("the setting {key} is {value}: {expected}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+}
 
 /// The settings file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,6 +84,66 @@ impl Default for Settings {
             telemetry: gantry_telemetry::Settings::default(),
         }
     }
+}
+
+impl Settings {
+    /// Reads the settings file: the one that is named, or `agent.toml` in the data directory if there is one. `data` and
+    /// `join` win over it. With another data directory and no `iso_dir`, the ISO files lie in `iso` inside it.
+    pub fn load(file: Option<&Path>, data: Option<&Path>, join: Option<&Path>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let in_data = data.unwrap_or(&default.data_dir).join(SETTINGS_FILE);
+        let file = file.or_else(|| in_data.exists().then_some(in_data.as_path()));
+        let mut settings = file.map(read).transpose()?.unwrap_or_else(Self::default);
+        if let Some(data) = data {
+            data.clone_into(&mut settings.data_dir);
+        }
+        if let Some(join) = join {
+            settings.join_file = Some(join.to_owned());
+        }
+        if settings.iso_dir == default.iso_dir {
+            settings.iso_dir = settings.data_dir.join("iso");
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let bad =
+            |key, value: &dyn ToString, expected| Err(ConfigError::Value { key, value: value.to_string(), expected });
+        let scale = self.timing.time_scale;
+        if !(scale.is_finite() && (0.001..=1_000_000.0).contains(&scale)) {
+            return bad("timing.time_scale", &scale, "it must be between 0.001 and 1000000");
+        }
+        let counts = [
+            ("jobs.concurrent", self.jobs.concurrent, 64),
+            ("jobs.unfinished", self.jobs.unfinished, 1_000),
+            ("link.batch_events", self.link.batch_events, 10_000),
+            ("link.window_events", self.link.window_events, 1_000_000),
+        ];
+        for (key, value, most) in counts {
+            if value == 0 || value > most {
+                return bad(key, &value, "it must be at least 1, and of a sane size");
+            }
+        }
+        // The peer reads messages of at most 4 MiB, and one event may be as long as a journal's line.
+        if !(1 << 10..=2 << 20).contains(&self.link.batch_bytes) {
+            return bad("link.batch_bytes", &self.link.batch_bytes, "it must be between 1 KiB and 2 MiB");
+        }
+        if self.link.retry_cap_ms < self.link.retry_first_ms {
+            return bad("link.retry_cap_ms", &self.link.retry_cap_ms, "it must not be less than link.retry_first_ms");
+        }
+        Ok(())
+    }
+}
+
+fn read(file: &Path) -> Result<Settings, ConfigError> {
+    let name = || file.display().to_string();
+    let failed = |error| ConfigError::Read(name(), error);
+    if fs::metadata(file).map_err(failed)?.len() > SETTINGS_MAX {
+        return Err(failed(io::Error::other("it is longer than 1 MiB")));
+    }
+    let text = fs::read_to_string(file).map_err(failed)?;
+    toml::from_str(&text).map_err(|error| ConfigError::Form(name(), Box::new(error)))
 }
 
 /// The ISO files.

@@ -96,6 +96,42 @@ pub async fn execute(job: Job, pipeline: Pipeline) -> Ended {
     }
 }
 
+/// Ends a job that cannot be carried on, and not be undone either: what it made is listed.
+pub async fn give_up(
+    log: &JobLog,
+    agent: &AgentId,
+    pipeline: Pipeline,
+    plan: &Plan,
+    view: &JobView,
+    failure: Failure,
+) -> Ended {
+    let known = Value::Object(view.facts.clone().into_iter().collect());
+    let mut facts: Facts = serde_json::from_value(known).unwrap_or_default();
+    for left in facts.ours() {
+        if !facts.leftovers.contains(&left) {
+            facts.leftovers.push(left);
+        }
+    }
+    let undo = if facts.leftovers.is_empty() { UndoState::Nothing } else { UndoState::RollbackIncomplete };
+    let failed = (None, failure.clone());
+    let told = Told { failed: Some(&failed), total_s: 0.0, logs: log.log_files(&facts) };
+    let result = serde_json::to_value(result::build(plan, &facts, &Default::default(), told)).unwrap_or_default();
+    let (outcome, leftovers) = (JobOutcome::Failed, facts.leftovers);
+    let last = Body::JobFinished { outcome, undo, failure: Some(failure), leftovers, result };
+    let told = async {
+        if !log.journal().tail().started {
+            let (agent, agent_version) = (agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
+            let steps = pipeline.iter().map(|step| step.info()).collect();
+            log.append(Body::JobStarted { agent, agent_version, steps }).await?;
+        }
+        log.append(last).await
+    };
+    match told.await {
+        Ok(()) => Ended::Finished(outcome),
+        Err(error) => Ended::Broken(error),
+    }
+}
+
 /// Why the walk does not go on.
 enum Halt {
     /// A step failed for good.

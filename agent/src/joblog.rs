@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
@@ -84,7 +85,7 @@ pub struct JobLog {
     files_failed: Arc<AtomicBool>,
     cancel: Mutex<Option<CancelRecord>>,
     cancel_told: AtomicBool,
-    stopping: AtomicBool,
+    stop: CancellationToken,
 }
 
 impl JobLog {
@@ -92,10 +93,10 @@ impl JobLog {
     pub fn open(settings: &Settings, job: JobId, redactor: &Redactor) -> Result<Self, JournalError> {
         let dir = dir_of(settings, job);
         let (journal, folded) = Journal::open(&dir)?;
-        Ok(Self::new(settings, job, redactor, journal, &folded, Wake::default()))
+        Ok(Self::new(settings, job, redactor, journal, &folded, Wake::default(), CancellationToken::new()))
     }
 
-    /// The log over a journal that is open already.
+    /// The log over a journal that is open already. `stop` is cancelled when the agent stops.
     pub fn new(
         settings: &Settings,
         job: JobId,
@@ -103,6 +104,7 @@ impl JobLog {
         journal: Arc<Journal>,
         folded: &Folded,
         wake: Wake,
+        stop: CancellationToken,
     ) -> Self {
         Self {
             job,
@@ -122,7 +124,7 @@ impl JobLog {
             files_failed: Arc::default(),
             cancel: Mutex::new(folded.cancels.first().cloned()),
             cancel_told: AtomicBool::new(folded.started() && folded.view.cancelled_by.is_some()),
-            stopping: AtomicBool::new(false),
+            stop,
         }
     }
 
@@ -272,11 +274,6 @@ impl JobLog {
         lock(&self.cancel).get_or_insert(cancel);
     }
 
-    /// Notes that the agent is stopping; the token is the caller's.
-    pub fn request_stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-    }
-
     /// The cancel that was asked for.
     pub fn cancelled(&self) -> Option<CancelRecord> {
         lock(&self.cancel).clone()
@@ -284,7 +281,7 @@ impl JobLog {
 
     /// Whether the agent is stopping.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.stop.is_cancelled()
     }
 
     /// Tells once that the cancel has been taken up, if there is one.

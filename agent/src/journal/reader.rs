@@ -25,6 +25,11 @@ impl EventReader {
         Self { journal, seq, offset: 0 }
     }
 
+    /// The journal that it reads.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
     /// The last event that was read.
     pub fn seq(&self) -> u64 {
         self.seq

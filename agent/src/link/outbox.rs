@@ -1,0 +1,171 @@
+//! What is to be said next, the most urgent first. Events come from the journals page by page; a bounded number may be
+//! unacknowledged on the line.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use gantry_proto::{JobId, Sample, v1};
+use jiff::Timestamp;
+use tokio::time::Instant;
+use v1::open_request::Item;
+
+use crate::{config, journal::EventReader, runner::Runner};
+
+/// What the agent has to say.
+pub(super) struct Outbox {
+    runner: Arc<Runner>,
+    limits: config::Link,
+    jobs: BTreeMap<JobId, Sending>,
+    /// Jobs in the order in which they get their turn.
+    turn: VecDeque<JobId>,
+    updates: VecDeque<v1::OrderUpdate>,
+    isos: Option<Vec<v1::IsoFile>>,
+    beat: Duration,
+    next_beat: Instant,
+    beats: u64,
+    next_samples: Instant,
+    samples: VecDeque<Sample>,
+    /// Time of the last progress that was told, by job.
+    told: BTreeMap<JobId, Timestamp>,
+}
+
+/// One job on the line.
+struct Sending {
+    reader: EventReader,
+    acked: u64,
+}
+
+impl Sending {
+    fn last_seq(&self) -> u64 {
+        self.reader.journal().tail().last_seq
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(runner: Arc<Runner>, limits: config::Link, beat: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            runner,
+            limits,
+            jobs: BTreeMap::new(),
+            turn: VecDeque::new(),
+            updates: VecDeque::new(),
+            isos: None,
+            beat,
+            next_beat: now + beat,
+            beats: 0,
+            next_samples: now,
+            samples: VecDeque::new(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Sends a job's events after `stored`.
+    pub(super) fn replay(&mut self, job: JobId, stored: u64) {
+        let Some((_, journal)) = self.runner.journals().into_iter().find(|(id, _)| *id == job) else { return };
+        let last = journal.tail().last_seq;
+        if stored > last {
+            tracing::error!(%job, stored, last, "the controller has events that this agent's journal has lost; the job's \
+                events are not sent: was the data directory restored from a copy?");
+            return;
+        }
+        self.jobs.insert(job, Sending { reader: journal.events_after(stored), acked: stored });
+        self.turn.push_back(job);
+    }
+
+    /// Whether this job's events are being sent.
+    pub(super) fn sends(&self, job: JobId) -> bool {
+        self.jobs.contains_key(&job)
+    }
+
+    pub(super) fn acked(&mut self, job: JobId, seq: u64) -> Result<(), String> {
+        let Some(sending) = self.jobs.get_mut(&job) else { return Ok(()) };
+        if seq > sending.last_seq() {
+            return Err(format!("event {seq} of job {job} is acknowledged, which does not exist"));
+        }
+        sending.acked = sending.acked.max(seq);
+        Ok(())
+    }
+
+    pub(super) fn update(&mut self, update: v1::OrderUpdate) {
+        self.updates.push_back(update);
+    }
+
+    pub(super) fn isos(&mut self, isos: Vec<v1::IsoFile>) {
+        self.isos = Some(isos);
+    }
+
+    /// Looks for what is new at the runner.
+    pub(super) fn refresh(&mut self) {
+        self.updates.extend(self.runner.take_updates());
+        if Instant::now() < self.next_samples {
+            return;
+        }
+        self.next_samples = Instant::now() + Duration::from_millis(self.limits.sample_every_ms);
+        let told = &mut self.told;
+        let new =
+            self.runner.samples().into_iter().filter(|sample| told.insert(sample.job, sample.at) != Some(sample.at));
+        self.samples = new.collect();
+    }
+
+    /// When there may be something to say without anybody calling.
+    pub(super) fn next_look(&self) -> Instant {
+        self.next_beat.min(self.next_samples)
+    }
+
+    /// Whether there is something to say now.
+    pub(super) fn is_due(&self) -> bool {
+        Instant::now() >= self.next_beat
+            || !self.updates.is_empty()
+            || self.isos.is_some()
+            || !self.samples.is_empty()
+            || (self.room() > 0 && self.jobs.values().any(|job| job.reader.has_more()))
+    }
+
+    /// The most urgent thing.
+    pub(super) async fn next(&mut self) -> std::io::Result<Option<Item>> {
+        if Instant::now() >= self.next_beat {
+            self.next_beat = Instant::now() + self.beat;
+            self.beats += 1;
+            return Ok(Some(Item::Heartbeat(v1::Heartbeat { number: self.beats })));
+        }
+        if let Some(update) = self.updates.pop_front() {
+            return Ok(Some(Item::OrderUpdate(update)));
+        }
+        if let Some(batch) = self.events().await? {
+            return Ok(Some(Item::Events(batch)));
+        }
+        if let Some(sample) = self.samples.pop_front() {
+            return Ok(Some(Item::Sample((&sample).into())));
+        }
+        Ok(self.isos.take().map(|isos| Item::Isos(v1::IsoList { isos })))
+    }
+
+    /// A batch of the next job in turn that has something.
+    async fn events(&mut self) -> std::io::Result<Option<v1::EventBatch>> {
+        let most = self.room().min(self.limits.batch_events.max(1));
+        if most == 0 {
+            return Ok(None);
+        }
+        for _ in 0..self.turn.len() {
+            let Some(job) = self.turn.pop_front() else { break };
+            self.turn.push_back(job);
+            let Some(sending) = self.jobs.get_mut(&job).filter(|sending| sending.reader.has_more()) else { continue };
+            let events = sending.reader.page(most, self.limits.batch_bytes.max(1)).await?;
+            if !events.is_empty() {
+                let events = events.iter().map(Into::into).collect();
+                return Ok(Some(v1::EventBatch { job_id: job.to_string(), events }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many more events may be on the line.
+    fn room(&self) -> usize {
+        let open: u64 = self.jobs.values().map(|job| job.reader.seq().saturating_sub(job.acked)).sum();
+        self.limits.window_events.max(1).saturating_sub(usize::try_from(open).unwrap_or(usize::MAX))
+    }
+}

@@ -1,0 +1,285 @@
+//! Orders: what is refused and why, what is written down before it takes effect, and the task of a job.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt as _;
+use gantry_proto::{Code, Failure, JobId, Plan, Secrets, error::causes, trace::admit, v1};
+use jiff::Timestamp;
+use tokio::task::spawn_blocking;
+use v1::{OrderStage, order::Kind};
+
+use super::{Runner, entry::Entry, target};
+use crate::{
+    executor::{self, Ended, Job},
+    joblog::{JobLog, dir_of},
+    journal::{self, CancelRecord, Folded, Journal, SealedText, StartRecord, hex},
+    outside::Outside,
+};
+
+/// The longest name or reason that is taken from an order, characters.
+const WORDS_MAX: usize = 500;
+
+/// Why an order is refused. Nothing has happened.
+#[derive(Debug)]
+pub struct Refused {
+    /// A stable word.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+fn refused(code: Code, message: impl Into<String>) -> Refused {
+    Refused { code: code.word(), message: message.into() }
+}
+
+impl Runner {
+    /// Takes an order. The same order twice is the same as once; the answer is how far it has come. `None`: the agent is
+    /// stopping and leaves the order to its next start.
+    pub async fn order(self: &Arc<Self>, order: v1::Order) -> Option<v1::OrderUpdate> {
+        let number = order.number;
+        let _one_at_a_time = self.accepting.lock().await;
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        Some(match self.apply(order).await {
+            Ok(stage) => update(number, stage, None),
+            Err(refused) => {
+                tracing::warn!(order = number, code = refused.code, reason = %refused.message, "an order is refused");
+                update(number, OrderStage::Refused, Some(refused))
+            }
+        })
+    }
+
+    async fn apply(self: &Arc<Self>, order: v1::Order) -> Result<OrderStage, Refused> {
+        let job: JobId = order.job_id.parse().map_err(|error| refused(Code::BadRequest, format!("{error}")))?;
+        if order.epoch == 0 {
+            return Err(refused(Code::BadRequest, "the order has no epoch"));
+        }
+        match order.kind {
+            Some(Kind::Start(start)) => {
+                let trace = admit(order.trace);
+                self.accept(job, order.number, order.epoch, start, trace).await
+            }
+            Some(Kind::Cancel(cancel)) => self.cancel(job, order.number, order.epoch, cancel).await,
+            None => Err(refused(Code::Incompatible, "this agent does not know the order: update the agent")),
+        }
+    }
+
+    async fn accept(
+        self: &Arc<Self>,
+        id: JobId,
+        order: u64,
+        epoch: u32,
+        start: v1::StartJob,
+        trace: gantry_proto::trace::TraceContext,
+    ) -> Result<OrderStage, Refused> {
+        let document = start.plan.ok_or_else(|| refused(Code::BadRequest, "the order has no plan"))?;
+        if let Some(entry) = self.entry(id) {
+            return known(&entry, epoch, &document);
+        }
+        let plan =
+            Plan::from_document(&document).map_err(|error| refused(Code::BadRequest, causes(&error).join(": ")))?;
+        let sealed = start.secrets.ok_or_else(|| refused(Code::BadRequest, "the order has no secrets"))?;
+        self.room_for(&plan)?;
+        // Opened now, so that a job whose secrets do not open is refused before anything is on disk.
+        let secrets = self.identity.sealing.open(id, &self.identity.agent, &sealed);
+        secrets.map_err(|error| refused(Code::BadRequest, error.to_string()))?;
+        let text = String::from_utf8(document.json).map_err(|_| refused(Code::BadRequest, "the plan is not UTF-8"))?;
+        let record = StartRecord {
+            order,
+            epoch,
+            at: Timestamp::now(),
+            schema: document.schema,
+            plan: text,
+            sha256: hex(&document.sha256),
+            sealed: SealedText::from(&sealed),
+            keep_on_failure: start.keep_on_failure,
+            submitted_by: words(&start.submitted_by),
+            trace,
+        };
+        let (journal, folded) = self.write_start(id, record).await?;
+        let entry = Arc::new(Entry::new(journal, &folded, self.stop.child_token()));
+        entry.set_target(target(&plan));
+        self.jobs().insert(id, entry.clone());
+        tracing::info!(job = %id, order, epoch, "a job is accepted");
+        self.spawn(id, entry, folded);
+        Ok(OrderStage::Applied)
+    }
+
+    /// On disk before it is said.
+    async fn write_start(&self, id: JobId, record: StartRecord) -> Result<(Arc<Journal>, Folded), Refused> {
+        let dir = dir_of(&self.settings, id);
+        let written = spawn_blocking(move || {
+            let (journal, mut folded) = Journal::open(&dir).map_err(|error| causes(&error).join(": "))?;
+            if folded.start.is_some() {
+                return Err("its journal is on disk but was not taken up: restart the agent".to_owned());
+            }
+            if let Err(error) = journal.start(record.clone()) {
+                // Refused and yet on disk would be a job that nobody expects at the next start.
+                let removed =
+                    journal::remove(&dir).map_err(|error| format!("; remove {} by hand: {error}", dir.display()));
+                return Err(format!("{error}{}", removed.err().unwrap_or_default()));
+            }
+            folded.start = Some(record);
+            Ok((journal, folded))
+        });
+        let written = written.await.unwrap_or_else(|error| Err(error.to_string()));
+        written.map_err(|why| refused(Code::Internal, format!("the job cannot be written down: {why}")))
+    }
+
+    fn room_for(&self, plan: &Plan) -> Result<(), Refused> {
+        let jobs = self.jobs();
+        let unfinished: Vec<_> = jobs.iter().filter(|(_, entry)| !entry.journal.tail().finished).collect();
+        if let Some((other, _)) = unfinished.iter().find(|(_, entry)| entry.target() == target(plan)) {
+            let message = format!("job {other} deploys to {} already: wait for it or cancel it", target(plan));
+            return Err(refused(Code::TargetBusy, message));
+        }
+        let limit = self.settings.jobs.unfinished;
+        if unfinished.len() >= limit {
+            return Err(refused(Code::Busy, format!("{limit} jobs have not ended, which is the agent's limit")));
+        }
+        Ok(())
+    }
+
+    async fn cancel(&self, id: JobId, order: u64, epoch: u32, cancel: v1::CancelOrder) -> Result<OrderStage, Refused> {
+        let entry = self.entry(id).ok_or_else(|| refused(Code::JobNotFound, "the agent does not have this job"))?;
+        let tail = entry.journal.tail();
+        if epoch != tail.epoch {
+            return Err(other_epoch(epoch, tail.epoch));
+        }
+        if tail.finished {
+            return Ok(OrderStage::Done);
+        }
+        if entry.knows_cancel(order) {
+            return Ok(OrderStage::Applied);
+        }
+        let record = CancelRecord { order, epoch, by: words(&cancel.by), reason: words(&cancel.reason) };
+        let write = record.clone();
+        let written = entry.journal.on_disk(move |journal| journal.cancel(write)).await;
+        written.map_err(|error| refused(Code::Internal, format!("the cancel cannot be written down: {error}")))?;
+        tracing::info!(job = %id, order, by = %record.by, "a job is to be cancelled");
+        entry.cancel(record);
+        // Before the first event the executor tells it, right after that event.
+        if let Some(log) = entry.log().filter(|log| log.journal().tail().started)
+            && let Err(error) = log.tell_cancel().await
+        {
+            tracing::error!(job = %id, %error, "the cancel is on disk but cannot be told");
+        }
+        Ok(OrderStage::Applied)
+    }
+
+    /// The job's task. Ends when the job has ended, or at a safe point when the agent stops.
+    pub(super) fn spawn(self: &Arc<Self>, id: JobId, entry: Arc<Entry>, folded: Folded) {
+        let runner = self.clone();
+        self.tasks.spawn(async move {
+            let ended = AssertUnwindSafe(runner.carry_out(id, &entry, folded)).catch_unwind().await;
+            entry.set_log(None);
+            match ended {
+                Ok(Ok(Ended::Finished(outcome))) => {
+                    tracing::info!(job = %id, ?outcome, "a job has ended");
+                    entry.orders().into_iter().for_each(|order| runner.update(update(order, OrderStage::Done, None)));
+                }
+                Ok(Ok(Ended::Stopped)) => tracing::info!(job = %id, "a job waits for the agent's next start"),
+                Ok(Ok(Ended::Broken(error))) => {
+                    tracing::error!(job = %id, %error, "the journal cannot be used: the job waits for the agent's next \
+                        start; look at the disk under data_dir first");
+                }
+                Ok(Err(why)) => tracing::error!(job = %id, why, "a job cannot be taken up"),
+                Err(_) => tracing::error!(job = %id, "the job's task broke off: it waits for the agent's next start"),
+            }
+        });
+    }
+
+    async fn carry_out(&self, id: JobId, entry: &Entry, folded: Folded) -> Result<Ended, String> {
+        let record = folded.start.clone().ok_or("its journal has no beginning")?;
+        let plan = Plan::from_document(&record.document()).map_err(|error| causes(&error).join(": "))?;
+        entry.set_target(target(&plan));
+        let (settings, wake, stop) = (self.settings.clone(), self.wake.clone(), self.stop.clone());
+        let log = JobLog::new(&settings, id, &self.redactor, entry.journal.clone(), &folded, wake, stop);
+        let log = Arc::new(log);
+        let secrets = match self.open(id, &record) {
+            Ok(secrets) => secrets,
+            Err(failure) => {
+                return Ok(
+                    executor::give_up(&log, &self.identity.agent, self.pipeline, &plan, &folded.view, *failure).await
+                );
+            }
+        };
+        self.redactor.register_all(&secrets);
+        log.protect(&secrets, &record.plan);
+        entry.set_log(Some(log.clone()));
+        // A cancel may have come between reading the journal and now.
+        entry.first_cancel().into_iter().for_each(|cancel| log.request_cancel(cancel));
+        let _permit = tokio::select! {
+            permit = self.at_work.acquire() => permit.ok(),
+            // A cancelled job needs no turn of its own to end.
+            () = entry.token.cancelled() => None,
+        };
+        if self.stop.is_cancelled() {
+            return Ok(Ended::Stopped);
+        }
+        let outside = Arc::new(Outside::new(&plan, &secrets, &settings, &self.redactor));
+        let job = Job {
+            id,
+            agent: self.identity.agent.clone(),
+            plan: Arc::new(plan),
+            secrets: Arc::new(secrets),
+            settings,
+            redactor: self.redactor.clone(),
+            outside,
+            log: log.clone(),
+            keep_on_failure: record.keep_on_failure,
+            trace: record.trace,
+            cancel: entry.token.clone(),
+            stop: self.stop.clone(),
+            view: folded.view,
+        };
+        let ended = executor::execute(job, self.pipeline).await;
+        if let Err(error) = log.finish().await {
+            tracing::warn!(job = %id, %error, "the job's log files were not closed in order");
+        }
+        Ok(ended)
+    }
+
+    fn open(&self, id: JobId, record: &StartRecord) -> Result<Secrets, Box<Failure>> {
+        let sealed = v1::SealedSecrets::from(&record.sealed);
+        self.identity.sealing.open(id, &self.identity.agent, &sealed).map_err(|error| {
+            Box::new(Failure {
+                code: "secrets_lost".to_owned(),
+                message: format!("the job cannot be taken up after the agent's restart: {error}"),
+                remedy: "remove by hand what is listed as left over, then submit the workbook again".to_owned(),
+                ..Failure::default()
+            })
+        })
+    }
+}
+
+/// The job is here already.
+fn known(entry: &Entry, epoch: u32, document: &v1::PlanDocument) -> Result<OrderStage, Refused> {
+    let tail = entry.journal.tail();
+    if epoch != tail.epoch {
+        return Err(other_epoch(epoch, tail.epoch));
+    }
+    if hex(&document.sha256) != entry.sha256() {
+        return Err(refused(Code::JobConflict, "the agent has this job with another plan"));
+    }
+    Ok(if tail.finished { OrderStage::Done } else { OrderStage::Applied })
+}
+
+fn other_epoch(asked: u32, here: u32) -> Refused {
+    let message = if asked < here {
+        format!("the order is for epoch {asked}, the job is in epoch {here}")
+    } else {
+        format!("the job is in epoch {here}; this agent cannot take it on to epoch {asked}")
+    };
+    refused(Code::JobConflict, message)
+}
+
+fn update(number: u64, stage: OrderStage, refused: Option<Refused>) -> v1::OrderUpdate {
+    let (code, message) = refused.map(|refused| (refused.code.to_owned(), refused.message)).unwrap_or_default();
+    v1::OrderUpdate { number, stage: stage.into(), code, message }
+}
+
+fn words(text: &str) -> String {
+    text.chars().take(WORDS_MAX).collect()
+}
