@@ -10,4 +10,5 @@ mod cloudtower;
 mod guest;
 mod iso;
 mod lab;
+mod whole;
 mod workbook;
