@@ -1,7 +1,7 @@
 //! The operator API as `ctl` calls it: one channel with mutual TLS, a deadline on every call, and a lost answer asked
 //! for again. Knows no command and prints nothing.
 
-use std::{future::Future, time::Duration};
+use std::{error::Error as _, future::Future, time::Duration};
 
 use gantry_proto::v1::{self, fleet_service_client::FleetServiceClient, job_service_client::JobServiceClient};
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
@@ -11,7 +11,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Identity},
 };
 
-use crate::{exit::Failure, profile::Endpoint, refusal};
+use crate::{exit::Failure, probe::Probe, profile::Endpoint, refusal};
 
 /// The largest answer that is accepted, bytes: a page of a thousand jobs is far below.
 const ANSWER_MAX_BYTES: usize = 16 << 20;
@@ -35,6 +35,7 @@ pub(crate) struct Client {
     fleet: FleetServiceClient<Service>,
     url: String,
     timeout: Duration,
+    probe: Option<Probe>,
 }
 
 /// Puts the trace context of the current span into each call.
@@ -74,7 +75,7 @@ impl Client {
             JobServiceClient::with_interceptor(channel.clone(), Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
         let fleet =
             FleetServiceClient::with_interceptor(channel, Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
-        Ok(Self { jobs, fleet, url, timeout })
+        Ok(Self { jobs, fleet, url, timeout, probe: Probe::new(endpoint) })
     }
 
     /// The controller's address.
@@ -155,6 +156,18 @@ impl Client {
         .await
     }
 
+    /// A connection that dies may be one that the controller does not want.
+    async fn not_refused(&self, status: &Status) -> Result<(), Lost> {
+        if status.source().is_none() {
+            return Ok(());
+        }
+        let Some(probe) = &self.probe else { return Ok(()) };
+        match probe.error().await.and_then(|error| refusal::by_tls(&self.url, &error)) {
+            Some(refusal) => Err(Lost::No(refusal)),
+            None => Ok(()),
+        }
+    }
+
     /// One call: sent again while its answer is lost, `attempts` times in all.
     async fn call<T, F>(&self, what: &str, attempts: usize, mut send: impl FnMut() -> F) -> Result<T, Lost>
     where
@@ -164,7 +177,10 @@ impl Client {
         loop {
             let lost = match tokio::time::timeout(self.timeout, send()).await {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                Ok(Err(status)) if refusal::is_lost(&status) => refusal::lost(&self.url, what, &status),
+                Ok(Err(status)) if refusal::is_lost(&status) => {
+                    self.not_refused(&status).await?;
+                    refusal::lost(&self.url, what, &status)
+                }
                 Ok(Err(status)) => return Err(Lost::No(refusal::refused(&self.url, what, &status))),
                 Err(_) => refusal::silent(&self.url, what, self.timeout),
             };

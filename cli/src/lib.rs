@@ -10,6 +10,7 @@ mod exit;
 mod follow;
 mod jobref;
 mod output;
+mod probe;
 mod profile;
 mod refusal;
 mod render;
@@ -68,7 +69,7 @@ fn start(args: Args, out: Output) -> Result<(), Failure> {
     runtime.block_on(async {
         let redactor = Redactor::new();
         let telemetry = telemetry(&args, &redactor)?;
-        let span = tracing::info_span!("ctl", command = name(&args.command), job_id = tracing::field::Empty);
+        let span = tracing::info_span!("ctl", otel.name = name(&args.command), job_id = tracing::field::Empty);
         let done = Box::pin(commands::run(args, out, redactor)).instrument(span).await;
         telemetry.shutdown().await;
         done
@@ -90,18 +91,18 @@ fn telemetry(args: &Args, redactor: &Redactor) -> Result<Telemetry, Failure> {
 /// The name of the command's span.
 fn name(command: &Command) -> &'static str {
     match command {
-        Command::Plan(PlanCommand::Check(_)) => "plan check",
-        Command::Plan(PlanCommand::Show(_)) => "plan show",
-        Command::Plan(PlanCommand::Fields) => "plan fields",
-        Command::Deploy(_) => "deploy",
-        Command::Jobs(_) => "jobs",
-        Command::Show(_) => "show",
-        Command::Watch(_) => "watch",
-        Command::Cancel(_) => "cancel",
-        Command::Result(_) => "result",
-        Command::Agents(_) => "agents",
-        Command::Version => "version",
-        Command::Completions { .. } => "completions",
+        Command::Plan(PlanCommand::Check(_)) => "ctl plan check",
+        Command::Plan(PlanCommand::Show(_)) => "ctl plan show",
+        Command::Plan(PlanCommand::Fields) => "ctl plan fields",
+        Command::Deploy(_) => "ctl deploy",
+        Command::Jobs(_) => "ctl jobs",
+        Command::Show(_) => "ctl show",
+        Command::Watch(_) => "ctl watch",
+        Command::Cancel(_) => "ctl cancel",
+        Command::Result(_) => "ctl result",
+        Command::Agents(_) => "ctl agents",
+        Command::Version => "ctl version",
+        Command::Completions { .. } => "ctl completions",
     }
 }
 

@@ -13,6 +13,9 @@ use crate::{
     render::paint::Paint,
 };
 
+/// Columns of what is no terminal.
+const UNBROKEN: usize = 10_000;
+
 /// Stdout, stderr and what they can take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -43,11 +46,11 @@ impl Output {
         }
     }
 
-    /// Columns of the terminal on stdout; 100 where there is none.
+    /// Columns of the terminal on stdout. Where there is none, lines are not broken: other tools read them.
     pub(crate) fn columns(self) -> usize {
         match console::Term::stdout().size_checked() {
             Some((_, columns)) if columns > 0 => usize::from(columns),
-            _ => 100,
+            _ => UNBROKEN,
         }
     }
 

@@ -70,6 +70,11 @@ pub(crate) fn refused(url: &str, what: &str, status: &Status) -> Failure {
     }
 }
 
+/// What TLS has against us or against the controller, if that is why it failed.
+pub(crate) fn by_tls(url: &str, error: &io::Error) -> Option<Failure> {
+    tls_refusal(error).map(|refusal| refusal.failure(url))
+}
+
 /// Certificates or key of the profile that TLS cannot use.
 pub(crate) fn unusable_identity(error: &transport::Error) -> Failure {
     let failure = Failure::usage("the certificates or the key of the profile cannot be used");

@@ -15,7 +15,7 @@ use crate::{
     follow::{Follow, Heard, Known},
     jobref,
     render::{
-        ending::Ending,
+        ending::{Detail, Ending},
         json,
         lines::{Line, Teller},
         words,
@@ -63,7 +63,7 @@ fn conclude(cx: &Cx, known: &Known) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Internal, "the controller ended the stream of a job that has not ended"));
     };
     match cx.out.format {
-        Format::Table => cx.out.text(&end.text(cx.out.paint, cx.out.columns(), false))?,
+        Format::Table => cx.out.text(&end.text(cx.out.paint, cx.out.columns(), Detail::WithoutSteps))?,
         Format::Json | Format::Ndjson => cx.out.json(&json::known(known))?,
     }
     match (end.outcome, end.exit()) {

@@ -13,7 +13,10 @@ use crate::{
     follow::{Follow, Heard, Known},
     jobref,
     output::Output,
-    render::{ending::Ending, json},
+    render::{
+        ending::{Detail, Ending},
+        json,
+    },
     show::Show,
 };
 
@@ -94,13 +97,14 @@ fn conclude(out: Output, known: &Known, more: Value) -> Result<(), Failure> {
     let exit = end.exit();
     document(out, known, more)?;
     let columns = out.columns();
+    // Where the last picture stays in sight, the times of the steps are on it.
+    let detail = |seen: bool| if seen { Detail::WithoutSteps } else { Detail::WithSteps };
     if exit != Exit::Done {
-        out.note(&end.text(out.paint_err, columns, !out.screen));
+        out.note(&end.text(out.paint_err, columns, detail(out.screen)));
         return Err(Failure::Told(exit));
     }
     if out.format == Format::Table {
-        // Where the last picture stays in sight, the times of the steps are on it.
-        out.text(&end.text(out.paint, columns, !(out.screen && out.stdout_is_terminal)))?;
+        out.text(&end.text(out.paint, columns, detail(out.screen && out.stdout_is_terminal)))?;
     }
     Ok(())
 }

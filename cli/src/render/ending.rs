@@ -18,6 +18,17 @@ pub(crate) struct Ending<'a> {
     leftovers: &'a [Leftover],
 }
 
+/// What stands around the text already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detail {
+    /// Nothing: the times of the steps belong to it.
+    WithSteps,
+    /// The steps with their times.
+    WithoutSteps,
+    /// The whole page of the job.
+    OnPage,
+}
+
 impl<'a> Ending<'a> {
     /// The end, if it has come. A job that was cancelled before it began has no last event, only a state.
     pub(crate) fn of(known: &'a Known) -> Option<Self> {
@@ -47,19 +58,20 @@ impl<'a> Ending<'a> {
     }
 
     /// Everything that an operator needs to know now.
-    pub(crate) fn text(&self, paint: Paint, columns: usize, with_steps: bool) -> String {
+    pub(crate) fn text(&self, paint: Paint, columns: usize, detail: Detail) -> String {
         let mut out = match self.outcome {
             JobOutcome::Succeeded => self.success(paint),
             JobOutcome::Failed | JobOutcome::Cancelled => self.story(paint, columns),
         };
-        if with_steps {
+        if detail == Detail::WithSteps {
             out.push_str(&times(self.known));
         }
         out.push_str(&self.warnings(paint, columns));
         if self.outcome != JobOutcome::Succeeded
+            && detail != Detail::OnPage
             && let Some(job) = &self.known.job
         {
-            let _ = writeln!(out, "  {:<10}ctl show {}", "more", job.job_id);
+            let _ = writeln!(out, "  {:<11}ctl show {}", "more", job.job_id);
         }
         out
     }
@@ -71,7 +83,7 @@ impl<'a> Ending<'a> {
         let mut out = format!("{} {}\n", paint.good("CloudTower is ready:"), text::clean(&url));
         let mut row = |name: &str, value: Option<String>| {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
-                let _ = writeln!(out, "  {name:<10}{}", text::clean(&value));
+                let _ = writeln!(out, "  {name:<11}{}", text::clean(&value));
             }
         };
         row(
@@ -128,7 +140,7 @@ impl<'a> Ending<'a> {
         if let Some(undo) = self.undo {
             row("undo", words::undo_sentence(undo));
         }
-        self.known.view.steps.iter().flat_map(|step| &step.removed).for_each(|removed| row("removed", removed));
+        self.known.view.steps.iter().flat_map(|step| &step.removed).for_each(|removed| row("undone", removed));
         for left in self.leftovers {
             let name = if self.undo == Some(UndoState::Kept) { "kept" } else { "left over" };
             row(name, &leftover(left));
@@ -166,7 +178,7 @@ pub(crate) fn times(known: &Known) -> String {
     for step in &known.view.steps {
         let Some((from, to)) = step.started.zip(step.finished) else { continue };
         let took = units::duration(units::between(from, to));
-        let _ = writeln!(out, "  {:<10}{took:>8}  {}", "step", text::clean(&step.info.title));
+        let _ = writeln!(out, "  {:<11}{took:>8}  {}", "took", text::clean(&step.info.title));
     }
     out
 }
@@ -181,10 +193,10 @@ pub(crate) fn leftover(left: &Leftover) -> String {
 
 /// One row with a name, its value wrapped beside it.
 pub(crate) fn block(out: &mut String, name: &str, value: &str, columns: usize) {
-    const INDENT: usize = 12;
+    const INDENT: usize = 13;
     for (index, line) in text::wrap(&text::clean(value), columns.saturating_sub(INDENT).max(20)).iter().enumerate() {
         let name = if index == 0 { name } else { "" };
-        let _ = writeln!(out, "  {name:<10}{line}");
+        let _ = writeln!(out, "  {name:<11}{line}");
     }
 }
 

@@ -4,7 +4,7 @@ use gantry_proto::{Plan, v1, view::StepState};
 use jiff::Timestamp;
 
 use super::{
-    ending::{self, Ending, block},
+    ending::{self, Detail, Ending, block},
     frame,
     paint::Paint,
     table::table,
@@ -19,7 +19,8 @@ const FACT_COLUMNS: usize = 160;
 pub(crate) fn page(known: &Known, plan: Option<&Plan>, now: Timestamp, paint: Paint, columns: usize) -> String {
     let mut out = String::new();
     if let Some(job) = &known.job {
-        head(&mut out, job, now, columns);
+        let percent = if known.view.steps.is_empty() { job.percent } else { known.view.percent() };
+        head(&mut out, job, percent, now, columns);
     }
     if let Some(plan) = plan {
         section(&mut out, "plan", paint);
@@ -43,7 +44,7 @@ pub(crate) fn page(known: &Known, plan: Option<&Plan>, now: Timestamp, paint: Pa
     match Ending::of(known) {
         Some(end) => {
             section(&mut out, "how it ended", paint);
-            out.push_str(&end.text(paint, columns, false));
+            out.push_str(&end.text(paint, columns, Detail::OnPage));
         }
         None if !known.view.notes.is_empty() => {
             section(&mut out, "warnings", paint);
@@ -60,7 +61,7 @@ fn section(out: &mut String, name: &str, paint: Paint) {
     out.push('\n');
 }
 
-fn head(out: &mut String, job: &v1::Job, now: Timestamp, columns: usize) {
+fn head(out: &mut String, job: &v1::Job, percent: f64, now: Timestamp, columns: usize) {
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
             block(out, name, &value, columns);
@@ -69,7 +70,7 @@ fn head(out: &mut String, job: &v1::Job, now: Timestamp, columns: usize) {
     let time = |micros| units::from_micros(micros).map(units::time).unwrap_or_default();
     row("job", job.job_id.clone());
     let state = words::job_state(job.state()).replace('_', " ");
-    row("state", format!("{state}, {}", frame::percent(job.percent).trim_start()));
+    row("state", format!("{state}, {}", frame::percent(percent).trim_start()));
     row("epoch", if job.epoch > 1 { job.epoch.to_string() } else { String::new() });
     row("agent", frame::contact(job, now).unwrap_or_else(|| format!("{} (site {})", job.agent_id, job.site)));
     row("cancel", words::cancel_sentence(job.cancel()).unwrap_or_default().to_owned());

@@ -1,0 +1,46 @@
+//! The help of every command, word for word.
+
+use std::path::Path;
+
+use crate::run::ctl;
+
+#[tokio::test]
+async fn every_command_has_help_with_examples() {
+    for command in [
+        "",
+        "plan",
+        "plan check",
+        "plan show",
+        "plan fields",
+        "deploy",
+        "jobs",
+        "show",
+        "watch",
+        "cancel",
+        "result",
+        "agents",
+        "version",
+        "completions",
+    ] {
+        let mut args: Vec<_> = command.split_whitespace().collect();
+        args.push("--help");
+        let ran = ctl(Path::new("/nonexistent"), &args).await;
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{command}");
+        if command != "plan" {
+            assert!(ran.out.contains("Examples:"), "{command}");
+        }
+        let name = format!("help_{}", command.replace(' ', "_"));
+        insta::assert_snapshot!(name, ran.out);
+    }
+}
+
+#[tokio::test]
+async fn completions_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = ctl(Path::new("/nonexistent"), &["completions", shell]).await;
+        assert_eq!(ran.code, 0);
+        for word in ["deploy", "watch", "from-seq", "on-failure"] {
+            assert!(ran.out.contains(word), "{shell} {word}");
+        }
+    }
+}

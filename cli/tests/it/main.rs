@@ -1,0 +1,14 @@
+//! `ctl` as its users meet it: the real binary, against a controller of the test's own over real TLS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+mod deploy;
+mod fake;
+mod help;
+mod line;
+mod local;
+mod log;
+mod refusals;
+mod run;
+mod show;
+mod watch;
