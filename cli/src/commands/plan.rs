@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use gantry_plan::{Defaults, Outcome};
+use gantry_plan::{Access, Defaults, Field, Need, Outcome};
 use gantry_proto::{Problem, Verdict};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Cx;
 use crate::{
@@ -76,30 +76,43 @@ fn show(cx: &Cx, args: &PlanFile) -> Result<(), Failure> {
 }
 
 fn fields(out: Output) -> Result<(), Failure> {
-    let keys = gantry_plan::settable();
+    let fields = gantry_plan::FIELDS;
     match out.format {
-        Format::Table => out.text(&plan::settable(&keys, out.columns())),
-        Format::Json => out.json(&keys.iter().map(field).collect::<Vec<_>>()),
-        Format::Ndjson => keys.iter().try_for_each(|key| out.json(&field(key))),
+        Format::Table => out.text(&plan::fields(fields, out.columns())),
+        Format::Json => out.json(&fields.iter().map(field).collect::<Vec<_>>()),
+        Format::Ndjson => fields.iter().try_for_each(|one| out.json(&field(one))),
     }
 }
 
-fn field(key: &gantry_plan::Settable) -> serde_json::Value {
-    json!({ "key": key.key, "expects": key.expects, "help": key.help })
+fn field(field: &Field) -> Value {
+    let default = match field.need {
+        Need::Default(value) => Some(value),
+        Need::Required | Need::Optional => None,
+    };
+    json!({
+        "key": field.key,
+        "sheet": (!field.sheet.is_empty()).then_some(field.sheet),
+        "cells": field.cells,
+        "label": field.label,
+        "expects": field.expects,
+        "required": field.need == Need::Required,
+        "default": default,
+        "settable": field.access == Access::Settable,
+        "secret": field.access == Access::Secret,
+    })
 }
 
+/// What the planner says; a file that cannot be read is told at once.
 fn outcome(cx: &Cx, args: &PlanFile) -> Result<Outcome, Failure> {
     let overrides = overrides(args)?;
-    let outcome = match workbook::read(&args.file) {
-        Ok(bytes) => gantry_plan::plan(&bytes, &Defaults::default(), &overrides),
-        Err(problem) => Outcome {
-            verdict: Verdict::Unreadable,
-            plan: None,
-            secrets: None,
-            all_secrets: Vec::new(),
-            problems: vec![*problem],
-        },
+    let bytes = match workbook::read(&args.file) {
+        Ok(bytes) => bytes,
+        Err(problem) => {
+            reject(cx.out, &workbook::name(&args.file), Verdict::Unreadable, &[*problem])?;
+            return Err(Failure::Told(Exit::Rejected));
+        }
     };
+    let outcome = gantry_plan::plan(&bytes, &Defaults::default(), &overrides);
     outcome.all_secrets.iter().for_each(|secret| cx.redactor.register(secret));
     Ok(outcome)
 }

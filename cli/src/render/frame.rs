@@ -252,3 +252,6 @@ fn bar(share: f64) -> String {
     let full = (share.clamp(0.0, 1.0) * BAR as f64).floor() as usize;
     "█".repeat(full) + &"░".repeat(BAR - full)
 }
+
+#[cfg(test)]
+mod tests;

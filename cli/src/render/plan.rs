@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gantry_plan::Settable;
+use gantry_plan::{Access, Field, Need};
 use gantry_proto::plan::Source;
 use serde_json::Value;
 
@@ -19,10 +19,30 @@ pub(crate) fn values(document: &Value, sources: &BTreeMap<String, Source>, colum
     table(&["KEY", "VALUE", "FROM"], rows, columns)
 }
 
-/// What `--set` takes.
-pub(crate) fn settable(keys: &[Settable], columns: usize) -> String {
-    let rows = keys.iter().map(|key| vec![key.key.to_owned(), key.expects.to_owned(), key.help.to_owned()]);
-    table(&["KEY FOR --set", "VALUE", "MEANING"], rows, columns)
+/// The cells that are read, and what `--set` takes.
+pub(crate) fn fields(fields: &[Field], columns: usize) -> String {
+    let rows = fields.iter().map(|field| {
+        let set = match field.access {
+            Access::Settable => "yes",
+            Access::Fixed => "no",
+            Access::Secret => "no, secret",
+        };
+        let blank = match field.need {
+            Need::Required => "error".to_owned(),
+            Need::Default(value) => format!("default {value}"),
+            Need::Optional => "left out".to_owned(),
+        };
+        vec![field.key.to_owned(), cell(field), field.label.to_owned(), field.expects.to_owned(), blank, set.to_owned()]
+    });
+    table(&["KEY", "CELL", "LABEL", "VALUE", "IF BLANK", "--set"], rows, columns)
+}
+
+/// Where a field stands, such as `集群管理信息!E3`; `-` when no cell holds it.
+fn cell(field: &Field) -> String {
+    match field.cells {
+        [] => "-".to_owned(),
+        cells => format!("{}!{}", field.sheet, cells.join(",")),
+    }
 }
 
 /// Objects and lists of objects become dotted keys; a list of plain values stays one value.
