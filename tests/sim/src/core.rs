@@ -90,7 +90,6 @@ impl Core {
     }
 
     /// The world, with everything done that was due by now. Do not hold it across an `await`.
-    #[must_use]
     pub fn world(&self) -> MutexGuard<'_, World> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         world.settle(self);

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
@@ -51,6 +52,8 @@ pub struct Content {
     file: Mutex<Option<Arc<File>>>,
     path: Option<PathBuf>,
     chain: tokio::sync::Mutex<Chain>,
+    /// Bytes of chunks that wait in memory, or are on their way there.
+    in_memory: AtomicU64,
 }
 
 /// The digests so far, and the chunks that wait for their turn.
@@ -60,7 +63,6 @@ struct Chain {
     md5: Md5,
     sha256: Sha256,
     waiting: BTreeMap<u64, Held>,
-    in_memory: u64,
     /// A chunk that was digested already came again with other bytes.
     rewritten: bool,
 }
@@ -79,6 +81,8 @@ pub struct ChunkWriter {
     sha256: Sha256,
     len: u64,
     way: Way,
+    /// Bytes counted as being in memory; given back when the chunk is not kept there.
+    reserved: u64,
     unwritten: Vec<u8>,
     written: u64,
 }
@@ -117,7 +121,13 @@ impl Store {
                 Storage::Digest => None,
                 Storage::Spool { directory } => Some(directory.join(format!("{image}.iso"))),
             };
-            Arc::new(Content { chunk_size, file: Mutex::default(), path, chain: tokio::sync::Mutex::default() })
+            Arc::new(Content {
+                chunk_size,
+                file: Mutex::default(),
+                path,
+                chain: tokio::sync::Mutex::default(),
+                in_memory: AtomicU64::new(0),
+            })
         };
         self.lock().entry(image.into()).or_insert_with(make).clone()
     }
@@ -144,34 +154,28 @@ impl Store {
 
 impl Default for Chain {
     fn default() -> Self {
-        Self {
-            next: 0,
-            md5: Md5::new(),
-            sha256: Sha256::new(),
-            waiting: BTreeMap::new(),
-            in_memory: 0,
-            rewritten: false,
-        }
+        Self { next: 0, md5: Md5::new(), sha256: Sha256::new(), waiting: BTreeMap::new(), rewritten: false }
     }
 }
 
 impl Content {
     /// Begins a chunk of `len` bytes.
     pub async fn begin(self: &Arc<Self>, chunk: u64, len: u64) -> ChunkWriter {
-        let mut chain = self.chain.lock().await;
+        let chain = self.chain.lock().await;
+        let mut reserved = 0;
         let way = if chunk == chain.next {
             Way::Digest(Box::new((chain.md5.clone(), chain.sha256.clone())))
         } else if chunk < chain.next {
             Way::Again
-        } else if self.path.is_some() || chain.in_memory.saturating_add(len) > HELD_BYTES {
+        } else if self.path.is_some() || self.in_memory.load(Ordering::Relaxed).saturating_add(len) > HELD_BYTES {
             Way::File
         } else {
-            // Given back when the chunk is dropped half-way only by the next chunks' turn: bounded by `HELD_BYTES`.
-            chain.in_memory += len;
+            reserved = len;
+            self.in_memory.fetch_add(len, Ordering::Relaxed);
             Way::Memory(Vec::new())
         };
         let (content, sha256) = (self.clone(), Sha256::new());
-        ChunkWriter { content, chunk, sha256, len: 0, way, unwritten: Vec::new(), written: 0 }
+        ChunkWriter { content, chunk, sha256, len: 0, way, reserved, unwritten: Vec::new(), written: 0 }
     }
 
     /// The digests of the whole content of `size` bytes; call it when every chunk is stored.
@@ -257,24 +261,26 @@ impl ChunkWriter {
     /// The file cannot be written or read.
     pub async fn finish(mut self, before: Option<&str>) -> io::Result<String> {
         self.flush().await?;
-        let digest = hex(&self.sha256.finalize());
-        let content = self.content;
+        let digest = hex(&self.sha256.clone().finalize());
+        let content = self.content.clone();
         let mut chain = content.chain.lock().await;
-        match self.way {
+        match std::mem::replace(&mut self.way, Way::Again) {
             Way::Digest(digests) if chain.next == self.chunk => {
                 (chain.md5, chain.sha256) = *digests;
                 chain.next += 1;
             }
             Way::Memory(pieces) if self.chunk >= chain.next => {
+                self.reserved = 0;
                 if let Some(Held::Memory(old)) = chain.waiting.insert(self.chunk, Held::Memory(pieces)) {
-                    let freed: usize = old.iter().map(Bytes::len).sum();
-                    chain.in_memory = chain.in_memory.saturating_sub(freed as u64);
+                    content.freed(old.iter().map(Bytes::len).sum());
                 }
             }
             Way::File if self.chunk >= chain.next => {
-                chain.waiting.insert(self.chunk, Held::File(self.len));
+                let replaced = chain.waiting.insert(self.chunk, Held::File(self.len));
+                if let Some(Held::Memory(old)) = replaced {
+                    content.freed(old.iter().map(Bytes::len).sum());
+                }
             }
-            Way::Memory(_) => chain.in_memory = chain.in_memory.saturating_sub(self.len),
             _ => {}
         }
         if before.is_some_and(|before| before != digest) && self.chunk < chain.next {
@@ -303,14 +309,24 @@ impl ChunkWriter {
     }
 }
 
+impl Drop for ChunkWriter {
+    fn drop(&mut self) {
+        self.content.in_memory.fetch_sub(self.reserved, Ordering::Relaxed);
+    }
+}
+
 impl Content {
+    fn freed(&self, bytes: usize) {
+        self.in_memory.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
     /// Digests the chunks whose turn has come.
     async fn catch_up(self: &Arc<Self>, chain: &mut Chain) -> io::Result<()> {
         while let Some(held) = chain.waiting.remove(&chain.next) {
             match held {
                 Held::Memory(pieces) => {
                     for piece in pieces {
-                        chain.in_memory = chain.in_memory.saturating_sub(piece.len() as u64);
+                        self.freed(piece.len());
                         chain.md5.update(&piece);
                         chain.sha256.update(&piece);
                         tokio::task::yield_now().await;

@@ -98,6 +98,16 @@ impl Transcript {
         log.next
     }
 
+    /// Replaces the entry of the same `seq`, if it is still kept.
+    pub fn update(&self, entry: &Entry) {
+        let mut log = self.lock();
+        let first = log.entries.front().map_or(0, |first| first.seq);
+        let place = entry.seq.checked_sub(first).and_then(|place| usize::try_from(place).ok());
+        if let Some(slot) = place.and_then(|place| log.entries.get_mut(place)) {
+            slot.clone_from(entry);
+        }
+    }
+
     /// All kept entries, oldest first.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {

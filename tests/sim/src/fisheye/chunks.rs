@@ -99,7 +99,6 @@ async fn take(
     Ok(envelope::ok(core, data))
 }
 
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 fn target(core: &Core, query: &BTreeMap<String, String>) -> Result<Target, Response> {
     let required =
         |name: &str| query.get(name).ok_or_else(|| envelope::form_error(core, name, "this field is required"));

@@ -73,7 +73,6 @@ pub(super) async fn create_volume(
     response.unwrap_or_else(|refusal| refusal)
 }
 
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 fn allocate(core: &Core, query: &BTreeMap<String, String>, body: &[u8]) -> Result<Response, Response> {
     let modes = core.modes();
     if !body.is_empty() && serde_json::from_slice::<Value>(body).is_ok() {

@@ -1,4 +1,5 @@
 //! The cluster's REST interface (`fisheye.md`): routes, the gate before them, and the shapes of answers.
+#![expect(clippy::result_large_err, reason = "the error of a handler's part is the answer itself")]
 
 mod chunks;
 mod envelope;
@@ -29,7 +30,6 @@ use crate::net::{Notes, Wire};
 const MULTIPART_OVERHEAD: u64 = 64 << 10;
 
 /// All routes.
-#[must_use]
 pub fn router(core: &Core) -> Router {
     Router::new()
         .route("/api/v3/sessions", post(sessions::login).delete(sessions::logout))
@@ -74,7 +74,6 @@ async fn gate(State(core): State<Core>, request: Request, next: Next) -> Respons
     if valid { next.run(request).await } else { sessions::unauthorized(&core) }
 }
 
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 fn host_fits(core: &Core, request: &Request) -> Result<(), Response> {
     let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
     let host = match hosts.as_slice() {
@@ -99,7 +98,6 @@ async fn unknown(State(core): State<Core>, request: Request) -> Response {
 }
 
 /// Remarks query parameters that nobody reads; strict mode refuses them.
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 fn known_only<'a>(
     core: &Core,
     notes: &Notes,

@@ -31,7 +31,6 @@ enum WantedDisk {
 }
 
 /// Checks a creation form.
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 pub(super) fn parse(core: &Core, world: &World, form: &Value) -> Result<Wanted, Response> {
     let wrong = |field: &str, msg: &str| envelope::form_error(core, field, msg);
     let name = text(form, "vm_name").filter(|name| !name.is_empty());
@@ -134,7 +133,6 @@ pub(super) fn build(core: &Core, world: &mut World, wanted: Wanted) -> Vm {
 }
 
 /// Checks one NIC. Without a MAC it is a new card; with one it keeps the old card's interface id.
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 pub(super) fn nic(core: &Core, world: &World, form: &Value, vm: Option<&Vm>) -> Result<Nic, Response> {
     let wrong = |field: &str, msg: &str| envelope::form_error(core, field, msg);
     let vlan_uuid = text(form, "vlan_uuid").unwrap_or("");
@@ -164,7 +162,6 @@ pub(super) fn nic(core: &Core, world: &World, form: &Value, vm: Option<&Vm>) -> 
     })
 }
 
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 fn disk(core: &Core, world: &World, form: &Value) -> Result<WantedDisk, Response> {
     let wrong = |field: &str, msg: &str| envelope::form_error(core, field, msg);
     let bus = text(form, "bus").unwrap_or("virtio").to_owned();

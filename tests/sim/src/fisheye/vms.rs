@@ -120,7 +120,6 @@ async fn submitted(core: &Core, response: Response) -> Response {
     response
 }
 
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 fn make(core: &Core, body: &[u8]) -> Result<Response, Response> {
     let form: Value =
         serde_json::from_slice(body).map_err(|_| envelope::form_error(core, "body", "the body is not JSON"))?;
@@ -150,7 +149,6 @@ fn make(core: &Core, body: &[u8]) -> Result<Response, Response> {
     Ok(envelope::ok(core, data))
 }
 
-#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
 fn change(core: &Core, uuid: &str, body: &[u8]) -> Result<Response, Response> {
     let form: Value =
         serde_json::from_slice(body).map_err(|_| envelope::form_error(core, "body", "the body is not JSON"))?;

@@ -56,13 +56,14 @@ type IntakeState = (BodyDataStream, Intake, Core, Arc<Wire>, Arc<AtomicU64>, Pac
 async fn next_piece((body, intake, core, wire, seen, throttle): &mut IntakeState) -> Option<io::Result<Bytes>> {
     let sofar = seen.load(Ordering::Relaxed);
     if intake.stall.is_some_and(|limit| sofar >= limit) {
-        std::future::pending::<()>().await;
+        wire.hang().await;
     }
     if let Some((limit, end)) = intake.cut
         && sofar >= limit
     {
         end.apply(wire);
-        return Some(Err(io::ErrorKind::ConnectionReset.into()));
+        // The connection's task drops this body along with everything else.
+        std::future::pending::<()>().await;
     }
     let mut piece = match body.next().await? {
         Ok(piece) => piece,

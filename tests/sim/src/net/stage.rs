@@ -83,7 +83,8 @@ async fn pass(State(stage): State<Stage>, request: Request, next: Next) -> Respo
     response
 }
 
-/// One request on the stage. Recorded when dropped, so that a request whose client went away is recorded as well.
+/// One request on the stage. In the transcript from its arrival on; its outcome is added when it is dropped, so that a
+/// request whose client went away is complete as well.
 struct Act {
     core: Core,
     wire: Arc<Wire>,
@@ -105,7 +106,7 @@ impl Drop for Act {
         if self.record.status.is_none() {
             self.record.notes.push("no answer".into());
         }
-        self.core.transcript.record(self.record.clone());
+        self.core.transcript.update(&self.record);
     }
 }
 
@@ -129,6 +130,7 @@ impl Act {
             ..Call::new(face)
         };
         let started = core.clock.elapsed();
+        record.seq = core.transcript.record(record.clone());
         Self { core, wire, call, started, record, notes: Notes::default(), seen: Arc::default() }
     }
 
@@ -154,6 +156,13 @@ impl Act {
             Some(_) => body,
             None => self.tap(body, intake_of(&fired, length)),
         };
+        self.core.transcript.update(&self.record);
+        if fired.iter().any(|fault| fault.when == When::Before && matches!(fault.action, Action::Hang)) {
+            // Read to the end, or the connection would not notice that its client has gone.
+            drain(body).await;
+            self.wire.hang().await;
+            return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        }
         if let Some(answer) = self.before(&fired).await {
             drain(body).await;
             return self.finish(answer, &fired).await;
@@ -224,7 +233,7 @@ impl Act {
     async fn strike(&self, action: &Action) {
         match action {
             Action::Delay { ms } => self.core.clock.sleep(Duration::from_millis(*ms)).await,
-            Action::Hang => std::future::pending().await,
+            Action::Hang => self.wire.hang().await,
             Action::Close(Cut { response_bytes: None, .. }) => self.end(End::Close).await,
             Action::Reset(Cut { response_bytes: None, .. }) => self.end(End::Reset).await,
             Action::World(change) => {

@@ -6,12 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::Pacer;
+
+/// Wall time after which a request that hangs on purpose is given up, whether its client is still there or not.
+const HANG_LIMIT: Duration = Duration::from_secs(600);
 
 /// The handle to the connection a request came on; a request extension (`Arc<Wire>`).
 #[derive(Debug)]
@@ -53,6 +57,14 @@ impl Wire {
     /// Counts a request; returns how many came before it.
     pub(super) fn count(&self) -> u64 {
         self.served.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Nothing happens until the client gives up, or the simulator does.
+    pub(super) async fn hang(&self) {
+        tokio::time::sleep(HANG_LIMIT).await;
+        self.reset();
+        // The connection's task drops the caller along with everything else.
+        std::future::pending::<()>().await;
     }
 
     pub(super) async fn ended(&self) {
