@@ -28,6 +28,9 @@ pub struct Facts {
     pub fisheye_url: Option<String>,
     /// Fisheye certificates seen, SHA-256 by address: recorded at first sight and enforced from then on.
     pub fisheye_pins: std::collections::BTreeMap<String, String>,
+    /// The VM (uuid) that the facts about its inside belong to: what follows, up to the licence. They are dropped when
+    /// another VM takes its place (`cloudtower.md` 2.1).
+    pub inside_of: Option<String>,
     /// SSH host key fingerprint of the VM (C37), recorded at first sight.
     pub host_key: Option<String>,
     /// SSH account that worked (C32).
@@ -38,6 +41,8 @@ pub struct Facts {
     pub installer: Option<InstallerFact>,
     /// CloudTower's certificate, SHA-256, recorded at first sight.
     pub tower_pin: Option<String>,
+    /// That certificate has been replaced once while the service was opening; a second time is refused (W3).
+    pub tower_repinned: bool,
     /// Set-up state at the end (5.1).
     pub setup: Option<SetupStatus>,
     /// Whether this job created the root user, and by which method (P1, P2, P3).

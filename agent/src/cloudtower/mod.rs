@@ -1,15 +1,20 @@
-//! Placeholder of the client.
+//! CloudTower's own interface: first-time set-up over GraphQL, the rest over REST (`cloudtower.md` 4, 5). Always HTTPS,
+//! never a redirect. Knows no step; its token lives in memory only (C21).
 
-use gantry_proto::{Plan, Redactor, Secrets};
+mod client;
+mod error;
+mod graphql;
+mod rest;
+mod servers;
+mod types;
 
-use crate::config::Settings;
+pub use client::Client;
+pub use error::{Call, Error, ErrorKind, Refusal};
+pub use servers::{same_servers, split_servers};
+pub use types::{SetupState, Task, TaskState};
 
-/// The client.
-pub struct Client;
-
-impl Client {
-    /// Makes the client; opens no connection.
-    pub fn new(_plan: &Plan, _secrets: &Secrets, _settings: &Settings, _redactor: &Redactor) -> Self {
-        Self
-    }
+/// The password that every CloudTower is published with (`cloudtower.md` 4.1): what method P3 sets first. Treated like
+/// any other secret.
+pub fn published_password() -> gantry_proto::Secret {
+    gantry_proto::Secret::new("HC!r0cks")
 }

@@ -1,0 +1,199 @@
+//! The one way to CloudTower: every request goes through [`Client::post`].
+
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use gantry_proto::{Plan, Redactor, Secret, Secrets};
+use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
+use serde_json::Value;
+use tracing::Instrument as _;
+
+use super::{Call, Error, ErrorKind, Refusal};
+use crate::{
+    config::Settings,
+    http::{self as wire, Answer, Limits},
+    tls::Pins,
+};
+
+/// Part of a refusal's message that is kept, characters.
+const MESSAGE_MAX: usize = 500;
+
+/// CloudTower in the new VM.
+pub struct Client {
+    address: String,
+    base: String,
+    http: reqwest::Client,
+    pins: Arc<Pins>,
+    redactor: Redactor,
+    request_timeout: Duration,
+    max_response: usize,
+    planned_password: Mutex<Option<Secret>>,
+    token: Mutex<Option<Secret>>,
+}
+
+/// Whether a call carries the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Auth {
+    Anonymous,
+    Token,
+}
+
+impl Client {
+    /// Makes the client; opens no connection.
+    pub fn new(plan: &Plan, secrets: &Secrets, settings: &Settings, redactor: &Redactor) -> Self {
+        let given = &settings.cloudtower;
+        let pins = Pins::new(given.certificate, given.fingerprint.as_deref());
+        let limits = Limits { connect: Duration::from_millis(given.connect_timeout_ms), unacknowledged: None };
+        Self {
+            address: plan.cloudtower.ip.to_string(),
+            base: base_url(plan.cloudtower.ip, given.port),
+            http: wire::client(&pins, limits),
+            pins,
+            redactor: redactor.clone(),
+            request_timeout: Duration::from_millis(given.request_timeout_ms),
+            max_response: given.max_response_bytes,
+            planned_password: Mutex::new(Some(secrets.root_password.clone())),
+            token: Mutex::new(None),
+        }
+    }
+
+    /// CloudTower's URL for people and later stages (C20).
+    pub fn base_url(&self) -> &str {
+        &self.base
+    }
+
+    /// Its address, as the key of its certificate.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its certificate.
+    pub fn pins(&self) -> &Arc<Pins> {
+        &self.pins
+    }
+
+    /// Forgets token and password: nothing can log in afterwards (R73).
+    pub fn wipe(&self) {
+        lock(&self.token).take();
+        lock(&self.planned_password).take();
+    }
+
+    pub(super) fn planned_password(&self) -> Option<Secret> {
+        lock(&self.planned_password).clone()
+    }
+
+    pub(super) fn set_token(&self, token: Option<Secret>) {
+        if let Some(token) = &token {
+            self.redactor.register(token);
+        }
+        *lock(&self.token) = token;
+    }
+
+    /// Sends a call that needs the token: logs in when there is none, and once more when it has expired (W9).
+    pub(super) async fn post_authorized(&self, call: Call, body: &Value) -> Result<Value, Error> {
+        if lock(&self.token).is_none() {
+            self.login().await?;
+        }
+        match self.post(call, body, Auth::Token).await {
+            Err(error) if error.is_auth() => {
+                tracing::info!(%call, "CloudTower's token is not taken any more, logging in again");
+                self.login().await?;
+                self.post(call, body, Auth::Token).await
+            }
+            result => result,
+        }
+    }
+
+    /// Sends a call and gives its JSON.
+    pub(super) async fn post(&self, call: Call, body: &Value, auth: Auth) -> Result<Value, Error> {
+        let span = tracing::info_span!(
+            "cloudtower call",
+            call = %call,
+            status = tracing::field::Empty,
+            error = tracing::field::Empty
+        );
+        let sent = self.send(call, body, auth).instrument(span.clone()).await;
+        let result = sent.and_then(|answer| {
+            span.record("status", answer.status.as_u16());
+            self.read(&answer)
+        });
+        result.map_err(|kind| {
+            span.record("error", tracing::field::display(&kind));
+            Error { call, kind }
+        })
+    }
+
+    async fn send(&self, call: Call, body: &Value, auth: Auth) -> Result<Answer, ErrorKind> {
+        let path = if call.base == GRAPHQL { GRAPHQL.to_owned() } else { format!("{}/{}", call.base, call.name) };
+        let mut request = self.http.post(format!("{}{path}", self.base)).timeout(self.request_timeout).json(body);
+        if auth == Auth::Token {
+            let token = lock(&self.token).clone().ok_or(ErrorKind::NotLoggedIn)?;
+            request = request.header(AUTHORIZATION, header(&token)?);
+        }
+        let response = request.send().await.map_err(|error| self.broken(error))?;
+        wire::read(response, self.max_response).await.map_err(ErrorKind::Unread)
+    }
+
+    fn broken(&self, error: reqwest::Error) -> ErrorKind {
+        let error = error.without_url();
+        match self.pins.take_refusal() {
+            Some(refused) => ErrorKind::Certificate(refused),
+            None if error.is_connect() => ErrorKind::Unreachable(error),
+            None if error.is_timeout() => ErrorKind::TimedOut(error),
+            None => ErrorKind::Broken(error),
+        }
+    }
+
+    /// JSON of a success, or the words of a refusal.
+    fn read(&self, answer: &Answer) -> Result<Value, ErrorKind> {
+        let json: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        match (answer.status, json) {
+            (status, Some(json)) if status.is_success() => Ok(json),
+            (status, Some(json)) => Err(self.refused(status, &json).unwrap_or(ErrorKind::Status(status))),
+            (status, None) if status.is_success() => Err(ErrorKind::Shape("the body is not JSON".to_owned())),
+            (status, None) => Err(ErrorKind::Status(status)),
+        }
+    }
+
+    /// What an error body says: that of REST, or the `errors` of GraphQL.
+    pub(super) fn refused(&self, status: StatusCode, json: &Value) -> Option<ErrorKind> {
+        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let errors = json.get("errors").and_then(Value::as_array).filter(|errors| !errors.is_empty());
+        let (code, message) = match errors {
+            Some(errors) => {
+                let code = text(&errors[0], "code")
+                    .or_else(|| errors[0].pointer("/extensions/code").and_then(Value::as_str).map(str::to_owned));
+                let messages: Vec<String> = errors.iter().filter_map(|error| text(error, "message")).collect();
+                (code, messages.join("; "))
+            }
+            None => (text(json, "code"), text(json, "message")?),
+        };
+        let message = self.redactor.text(&message).chars().take(MESSAGE_MAX).collect();
+        let code = code.map(|code| self.redactor.text(&code).chars().take(MESSAGE_MAX).collect());
+        Some(ErrorKind::Refused(Refusal { status, code, message }))
+    }
+}
+
+/// Path of GraphQL.
+pub(super) const GRAPHQL: &str = "/api";
+/// Path of REST.
+pub(super) const REST: &str = "/v2/api";
+
+fn base_url(ip: Ipv4Addr, port: u16) -> String {
+    if port == 443 { format!("https://{ip}") } else { format!("https://{ip}:{port}") }
+}
+
+/// The token as it is, without `Bearer` (`cloudtower.md` 5.1).
+fn header(token: &Secret) -> Result<HeaderValue, ErrorKind> {
+    let mut value = HeaderValue::from_str(token.expose())
+        .map_err(|_| ErrorKind::Shape("the token cannot stand in a header".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

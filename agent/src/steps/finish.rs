@@ -1,0 +1,42 @@
+//! The end (`flow.md` 6): log out, close SSH, wipe what is secret, say what there is now.
+
+use async_trait::async_trait;
+use gantry_proto::{Level, StepInfo};
+use serde_json::{Value, json};
+
+use super::story::extra;
+use crate::{
+    facts::Facts,
+    step::{Step, StepCx, StepError},
+};
+
+/// Ends the sessions.
+pub struct Finish;
+
+#[async_trait]
+impl Step for Finish {
+    fn info(&self) -> StepInfo {
+        StepInfo { id: "finish".into(), title: "Close the sessions".to_owned(), weight: 1, attempts: 1 }
+    }
+
+    async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+        if let Err(error) = cx.outside.fisheye.logout().await {
+            let message = format!("logging out of Fisheye failed ({error}); the session ends by itself");
+            cx.note(Level::Debug, "fisheye_logout_failed", message, extra([])).await?;
+        }
+        cx.outside.guest.wipe().await;
+        cx.outside.tower.wipe();
+        let serial = facts.license.as_ref().and_then(|license| license.get("license_serial"));
+        let logs = cx.log.log_files(facts);
+        let elapsed: f64 = facts.timings.values().sum();
+        let url = cx.outside.tower.base_url();
+        let summary = extra([
+            ("ip", json!(cx.plan.cloudtower.ip)),
+            ("base_url", json!(url)),
+            ("serial", serial.cloned().unwrap_or(Value::Null)),
+            ("log_path", json!(logs.install)),
+            ("elapsed", json!(elapsed)),
+        ]);
+        cx.note(Level::Info, "summary", format!("CloudTower is ready at {url}"), summary).await
+    }
+}
