@@ -157,10 +157,10 @@ fn because(mut failure: Failure, error: &(dyn Error + 'static)) -> Failure {
 /// One link of the chain in plain words.
 fn words(error: &(dyn Error + 'static)) -> String {
     let Some(error) = error.downcast_ref::<io::Error>() else {
-        let text = error.to_string();
-        return match text.strip_prefix("dns error") {
-            Some(_) => "the name of the host cannot be resolved".to_owned(),
-            None => text,
+        return match error.to_string() {
+            text if text.starts_with("dns error") => "the name of the host cannot be resolved".to_owned(),
+            text if text.contains("close_notify") => "the other side closed the connection".to_owned(),
+            text => text,
         };
     };
     match error.kind() {

@@ -167,7 +167,8 @@ pub(crate) fn warnings(known: &Known, paint: Paint, columns: usize) -> String {
         let place = note.step.as_ref().map(|id| format!("{}: ", lines::step_name(known, id))).unwrap_or_default();
         let mut text = String::new();
         block(&mut text, "warning", &format!("{} {place}{}", units::clock(note.at), note.message), columns);
-        out.push_str(&paint.warn(&text));
+        out.push_str(&paint.warn(text.trim_end()));
+        out.push('\n');
     }
     out
 }

@@ -138,8 +138,8 @@ impl Scene<'_> {
     fn states(&self) -> Vec<String> {
         let mut all = Vec::new();
         if let Some(left) = self.broken {
-            let left = units::duration(left.as_secs_f64().ceil());
-            all.push(format!("no line to the controller, trying again in {left}; the job goes on"));
+            let left = left.as_secs_f64().ceil();
+            all.push(format!("no line to the controller, trying again in {left} s; the job goes on"));
         }
         if let Some(job) = &self.known.job {
             all.extend(contact(job, self.now).filter(|_| self.known.view.phase != Phase::Finished));
@@ -163,7 +163,7 @@ impl Scene<'_> {
         let view = &self.known.view;
         let mut parts = vec![Part(3, bar(view.percent() / 100.0)), Part(0, percent(view.percent()))];
         if let (Some(left), None) = (view.eta_seconds(self.now), self.broken) {
-            parts.push(Part(1, format!("about {} left", units::duration(left.ceil()))));
+            parts.push(Part(1, format!("about {} left", units::about(left))));
         }
         if view.phase == Phase::Undoing {
             parts.push(Part(0, self.paint.warn("undoing")));

@@ -42,6 +42,15 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// An estimate, no more exact than it can be: `40 s`, `23 min`, `2h 05m`.
+pub(crate) fn about(seconds: f64) -> String {
+    match seconds {
+        0.0..90.0 => format!("{} s", (seconds / 10.0).ceil() * 10.0),
+        90.0..3_600.0 => format!("{} min", (seconds / 60.0).round()),
+        _ => duration(seconds),
+    }
+}
+
 /// From one time to another; a clock that goes backwards gives zero.
 pub(crate) fn between(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
@@ -90,6 +99,7 @@ mod tests {
     #[test]
     fn durations_are_as_exact_as_people_need() {
         let all = [0.0, 9.9, 9.97, 59.4, 112.0, 7_500.0, 273_600.0, f64::NAN, -1.0].map(duration);
+        assert_eq!([0.0, 41.0, 100.0, 1_409.0, 7_500.0].map(about), ["0 s", "50 s", "2 min", "23 min", "2h 05m"]);
         assert_eq!(all, ["0.0 s", "9.9 s", "10 s", "59 s", "1m 52s", "2h 05m", "3d 4h", "-", "-"]);
     }
 }
