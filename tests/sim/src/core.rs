@@ -100,6 +100,7 @@ impl Core {
     pub fn reset(&self) {
         let fresh = World::new(&self.options, self.clock.now());
         self.world.lock().unwrap_or_else(PoisonError::into_inner).replace(fresh);
+        self.store.forget_all();
         self.set_modes(self.options.modes.clone());
         self.faults.clear_all();
         for fault in &self.options.faults {

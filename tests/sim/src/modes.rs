@@ -154,7 +154,7 @@ mode! {
     JobWords { #[default] DoneFailed, SuccessError, SucceedAborted, FinishedFailed, Shouting, Weird }
 }
 mode! {
-    /// A chunk or volume answer.
+    /// Deletion of a VM that runs.
     RunningVmDelete { #[default] JobFails, Allowed }
 }
 

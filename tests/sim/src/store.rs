@@ -147,6 +147,14 @@ impl Store {
         }
     }
 
+    /// Drops all contents and their files.
+    pub fn forget_all(&self) {
+        let images: Vec<_> = self.lock().keys().cloned().collect();
+        for image in images {
+            self.forget(&image);
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Content>>> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }

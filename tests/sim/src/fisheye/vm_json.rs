@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::core::Core;
 use crate::modes::{GuestInfo, Nics};
-use crate::world::{Disk, Nic, Phase, Power, Vm};
+use crate::world::{Disk, Nic, Phase, Power, VdsState, Vm, World};
 
 /// Silence of the agent after which its data counts as stale, in seconds.
 const STALE_AFTER_S: i64 = 120;
 
 /// The object of a VM at this moment.
-pub(super) fn vm(core: &Core, vm: &Vm) -> Value {
+pub(super) fn vm(core: &Core, world: &World, vm: &Vm) -> Value {
     let modes = core.modes();
     let now = core.clock.now().as_second();
     let status = match vm.power {
@@ -32,7 +32,7 @@ pub(super) fn vm(core: &Core, vm: &Vm) -> Value {
         "cpu_model": "cluster_default", "firmware": "BIOS", "guest_os_type": "unknown", "svt_iso": "",
         "vm_version": "elf-1.2", "cloud_init_supported": false,
         "disks": vm.disks.iter().enumerate().map(|(n, entry)| disk(n, entry)).collect::<Vec<_>>(),
-        "nics": vm.nics.iter().map(|entry| nic(core, vm, entry)).collect::<Vec<_>>(),
+        "nics": vm.nics.iter().map(|entry| nic(core, world, vm, entry)).collect::<Vec<_>>(),
     });
     match modes.guest_info {
         GuestInfo::Missing => {}
@@ -55,14 +55,21 @@ fn disk(n: usize, disk: &Disk) -> Value {
     })
 }
 
-fn nic(core: &Core, vm: &Vm, nic: &Nic) -> Value {
-    // The world is locked by whoever asks, so the networks' names come from the scenario by the same derivation.
+fn nic(core: &Core, world: &World, vm: &Vm, nic: &Nic) -> Value {
+    let on_switch = |vds: &VdsState| vds.vlans.iter().find(|vlan| vlan.uuid == nic.vlan_uuid).cloned();
+    let network = world.vds.iter().find_map(|vds| Some((vds, on_switch(vds)?)));
+    let vlans = network.map(|(vds, vlan)| {
+        json!({
+            "uuid": vlan.uuid, "vds_uuid": vds.uuid, "name": vlan.name, "vlan_id": vlan.vlan_id,
+            "type": vlan.kind, "mode_type": "vlan_access",
+        })
+    });
     let mut object = json!({
         "mac_address": nic.mac, "interface_id": nic.interface_id, "link": nic.link, "model": nic.model,
         "mirror": nic.mirror, "ovs": nic.ovs, "ovs_health_status": "healthy", "pci_address": "0000:00:04.0",
         "queues": vm.vcpu, "type": "VLAN", "gateway": nic.gateway.as_deref().unwrap_or(""),
         "vlan_uuid": nic.vlan_uuid,
-        "vlans": [{"uuid": nic.vlan_uuid, "type": 3, "mode_type": "vlan_access"}],
+        "vlans": vlans.into_iter().collect::<Vec<_>>(),
     });
     if let Some(ip) = nic.ip {
         object["ip_address"] = json!(ip.to_string());

@@ -35,7 +35,7 @@ pub(super) async fn list(
         let world = core.world();
         let mut shown: Vec<&Vm> = world.vms.values().filter(|vm| vm.visible).collect();
         shown.sort_by(|a, b| (a.create_time, &a.uuid).cmp(&(b.create_time, &b.uuid)));
-        let all = shown.iter().map(|vm| vm_json::vm(&core, vm)).collect();
+        let all = shown.iter().map(|vm| vm_json::vm(&core, &world, vm)).collect();
         paged(&core, &query, all)
     };
     core.clock.latency(core.drawn("latency.read", core.options.latencies.read)).await;
@@ -44,7 +44,10 @@ pub(super) async fn list(
 
 /// `GET /api/v2/vms/{uuid}`.
 pub(super) async fn detail(State(core): State<Core>, Path(uuid): Path<String>) -> Response {
-    let vm = core.world().vms.get(&uuid).filter(|vm| vm.visible).map(|vm| vm_json::vm(&core, vm));
+    let vm = {
+        let world = core.world();
+        world.vms.get(&uuid).filter(|vm| vm.visible).map(|vm| vm_json::vm(&core, &world, vm))
+    };
     core.clock.latency(core.drawn("latency.read", core.options.latencies.read)).await;
     vm.map_or_else(|| envelope::not_found(&core, "VM"), |vm| envelope::ok(&core, vm))
 }

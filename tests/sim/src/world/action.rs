@@ -21,7 +21,8 @@ impl World {
             WorldAction::DropImages { all } => self.drop_images(core, *all),
             WorldAction::FreeBytes { bytes } => {
                 // Somebody else took or gave the difference.
-                self.baseline.free_bytes = self.baseline.free_bytes.saturating_sub(self.free_bytes) + bytes;
+                self.baseline.free_bytes =
+                    self.baseline.free_bytes.saturating_sub(self.free_bytes).saturating_add(*bytes);
                 self.free_bytes = *bytes;
             }
             WorldAction::ClusterRestart => self.cluster_restart(),

@@ -275,3 +275,20 @@ async fn the_same_seed_gives_the_same_world() {
     }
     assert_eq!(runs[0], runs[1]);
 }
+
+#[test]
+fn the_actions_of_the_manual_are_understood() {
+    let manual = include_str!("../../README.md").replace('…', "\"127.0.20.10\"").replace(": null", ": 1");
+    let table = manual.split("| Want |").nth(1).unwrap();
+    let quoted = table.split('`').skip(1).step_by(2).filter(|text| text.starts_with("{\"") || *text == "\"hang\"");
+    let mut understood = 0;
+    for text in quoted {
+        let action: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        if action.get("request_part").is_some() {
+            continue;
+        }
+        serde_json::from_value::<Action>(action).unwrap_or_else(|error| panic!("{text}: {error}"));
+        understood += 1;
+    }
+    assert!(understood > 20, "only {understood} actions were found");
+}

@@ -156,3 +156,15 @@ async fn the_program_says_where_it_is_and_ends_on_sigterm() {
     let status = tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap();
     assert!(status.success());
 }
+
+#[tokio::test]
+async fn a_cluster_on_an_ipv6_address() {
+    let options = SimOptions { vip: "::1".parse().unwrap(), ..quick() };
+    let sim = gantry_sim::Sim::start(options).await.unwrap();
+    let base = format!("https://[::1]:{}", sim.fisheye_port());
+    let mut client = Client { http: http(), base, token: String::new() };
+    client.login().await;
+    sim.core().patch_modes(&json!({"strict": true})).unwrap();
+    client.get("/api/v2/images").await;
+    sim.stop().await;
+}

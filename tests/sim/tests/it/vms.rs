@@ -44,6 +44,7 @@ async fn from_creation_to_deletion() {
     let vm = detail(&client, &uuid).await;
     assert_eq!((&vm["status"], &vm["guest_info"]), (&json!("running"), &Value::Null));
     assert_eq!(vm["guest_os_type"], "unknown");
+    assert_eq!(vm["nics"][0]["vlans"][0]["name"], "default");
     assert_eq!(vm["description"], "made by the test");
     assert_ne!(vm["disks"][1]["path"], form["disks"][1]["path"], "mounting clones the LUN");
 
