@@ -13,6 +13,7 @@ pub mod fisheye;
 pub mod guest;
 pub mod http;
 pub mod identity;
+pub mod iso;
 pub mod joblog;
 pub mod journal;
 pub mod link;
@@ -23,6 +24,7 @@ pub mod runner;
 pub mod step;
 pub mod steps;
 pub mod tls;
+pub mod upload;
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 

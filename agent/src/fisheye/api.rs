@@ -72,6 +72,11 @@ impl Client {
         .await
     }
 
+    /// A chunk that failed for a reason of ours.
+    pub fn chunk_error(&self, kind: ErrorKind) -> Error {
+        self.error(Call::UPLOAD_CHUNK, kind)
+    }
+
     /// F6: deletes an image or an upload volume. Already gone counts as deleted.
     pub async fn delete_image(&self, image_uuid: &str) -> Result<(), Error> {
         let request = Request::plain(Call::DELETE_IMAGE, Call::DELETE_IMAGE.path(image_uuid));

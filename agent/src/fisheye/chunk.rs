@@ -120,7 +120,7 @@ mod tests {
     async fn a_failing_read_is_kept_for_the_caller() {
         let flow = Arc::new(Flow::new(Arc::default()));
         let pieces: Pieces = Box::pin(stream::iter([Err(io::Error::other("disk"))]));
-        assert!(watched(pieces, flow.clone()).next().await.unwrap().is_err());
+        assert!(Box::pin(watched(pieces, flow.clone())).next().await.unwrap().is_err());
         assert_eq!(flow.take_failure().unwrap().to_string(), "disk");
     }
 

@@ -34,8 +34,6 @@ use crate::{
     tls::{self, Pins, SightError},
 };
 
-/// Longest wait that a server may ask for with `Retry-After`.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// Most characters of a body in the debug log (R70).
 const SUMMARY_CHARS: usize = 600;
 
@@ -164,10 +162,11 @@ impl Client {
         let hint: Mutex<Option<Duration>> = Mutex::default();
         let delays = self.read_delays().map(|delay| {
             let asked = hint.lock().unwrap_or_else(PoisonError::into_inner).take();
-            asked.map_or(delay, |asked| asked.min(LONGEST_RETRY_AFTER))
+            asked.unwrap_or(delay)
         });
         let again = |error: &Error| {
-            *hint.lock().unwrap_or_else(PoisonError::into_inner) = error.kind.refusal().and_then(|r| r.retry_after);
+            *hint.lock().unwrap_or_else(PoisonError::into_inner) =
+                error.kind.refusal().and_then(|refusal| refusal.asked_wait());
             error.is_transient()
         };
         let act = || async {

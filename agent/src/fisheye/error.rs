@@ -73,6 +73,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
+/// Longest wait that a server may ask for with `Retry-After`.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// The unhandled server exception: the only `ec` that says nothing about the effect.
 const UNKNOWN_ERROR: &str = "REST_UNKNOWN_ERROR";
 
@@ -92,6 +94,11 @@ impl Refusal {
     /// Whether the identifier stands anywhere in it (`fisheye.md` 2.4).
     pub fn mentions(&self, identifier: &str) -> bool {
         self.ec.contains(identifier) || self.message.contains(identifier)
+    }
+
+    /// How long the server asks to wait before the next try, within bounds.
+    pub fn asked_wait(&self) -> Option<Duration> {
+        self.retry_after.map(|asked| asked.min(LONGEST_RETRY_AFTER))
     }
 
     /// Whether the server says that there is no such thing.

@@ -6,6 +6,6 @@ pub mod finish;
 pub mod initial_setup;
 pub mod install;
 mod shell;
-mod story;
+pub(crate) mod story;
 mod tower;
 pub mod verify_https;
