@@ -245,7 +245,7 @@ pub trait Store: Send + Sync + 'static {
     async fn plan(&self, id: JobId) -> Result<Option<v1::PlanDocument>, StoreError>;
     /// A job's result document; `None` before the end.
     async fn result(&self, id: JobId) -> Result<Option<Vec<u8>>, StoreError>;
-    /// At most two jobs whose id begins so.
+    /// At most two jobs whose id begins so, or whose last eight digits are these.
     async fn jobs_beginning(&self, prefix: String) -> Result<Vec<JobId>, StoreError>;
     /// Jobs, newest first.
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>, StoreError>;

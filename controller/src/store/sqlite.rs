@@ -143,10 +143,12 @@ impl Store for SqliteStore {
 
     async fn jobs_beginning(&self, prefix: String) -> Result<Vec<JobId>, StoreError> {
         // Every id is lower case and hexadecimal, so everything that begins with the prefix lies between these two.
-        let rows = sqlx::query("SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id LIMIT 2")
-            .bind(prefix)
-            .fetch_all(&self.readers)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT id FROM jobs WHERE (id >= ?1 AND id < ?1 || 'g') OR substr(id, -8) = ?1 ORDER BY id LIMIT 2",
+        )
+        .bind(prefix)
+        .fetch_all(&self.readers)
+        .await?;
         rows.iter().map(|row| rows::job_id(row.try_get(0)?)).collect()
     }
 

@@ -1,0 +1,10 @@
+//! The controller over real sockets, with an agent that the tests play themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+mod access;
+mod agent;
+mod jobs;
+mod lab;
+mod link;
+mod settings;
+mod store;
