@@ -17,6 +17,8 @@ mod xml;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use cell::{CellValue, Position};
+#[cfg(test)]
+use fault::FILE_MAX;
 pub(crate) use fault::Fault;
 pub(crate) use sheet::Sheet;
 
@@ -53,3 +55,6 @@ pub(crate) fn read(bytes: &[u8], wanted: &[&str]) -> Result<Book, Fault> {
     }
     Ok(book)
 }
+
+#[cfg(test)]
+mod tests;

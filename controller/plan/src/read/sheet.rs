@@ -1,5 +1,5 @@
 //! One sheet: the cells near its top left corner. Reading stops at the first row that no rule looks at, so that a
-//! million further rows or a value in the last cell cost nothing (Q14, Q15).
+//! million further rows or a value in the last cell cost nothing but their unpacking (Q14, Q15).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -67,7 +67,7 @@ pub(super) fn read(archive: &mut Archive<'_>, part: &str, dates: &BTreeSet<u32>)
                 next.row = element.attribute("r").and_then(|row| row.parse().ok()).unwrap_or(next.row);
                 next.column = 1;
                 if next.row > LAST.row {
-                    return Ok(sheet);
+                    break;
                 }
             }
             Token::Open(element) if in_data && element.is("c") => {
@@ -82,12 +82,14 @@ pub(super) fn read(archive: &mut Archive<'_>, part: &str, dates: &BTreeSet<u32>)
                 }
             }
             Token::Close(name) if name == "row" => next = Position { row: next.row.saturating_add(1), column: 1 },
-            Token::Close(name) if name == "sheetData" => return Ok(sheet),
+            Token::Close(name) if name == "sheetData" => break,
             // Also a chart sheet or something else that has no cells.
             Token::End => return Err(Fault::damaged(part)),
             _ => {}
         }
     }
+    xml.finish_sheet()?;
+    Ok(sheet)
 }
 
 /// What the tag of a cell says.

@@ -14,6 +14,9 @@ use quick_xml::{
 
 use super::fault::{DEPTH_MAX, Fault, PIECE_MAX};
 
+/// So much of a part's end is looked at, bytes: room for the last tag and white space behind it.
+const TAIL: usize = 256;
+
 /// One part, read from its beginning.
 pub(super) struct Xml<R> {
     part: String,
@@ -102,6 +105,27 @@ impl<R: BufRead> Xml<R> {
             },
             _ => Ok(Token::End),
         }
+    }
+
+    /// Reads on without looking at the content, so that the package's checksum is verified, and checks that the part ends
+    /// as a sheet ends. Beyond the limit nothing is looked at: no needed value is there.
+    pub(super) fn finish_sheet(mut self) -> Result<(), Fault> {
+        const END: &[u8] = b"worksheet>";
+        let source = self.reader.get_mut();
+        let mut tail = Vec::new();
+        while source.left > 0 {
+            source.piece = 0;
+            let chunk = source.fill_buf().map_err(|_| Fault::damaged(&self.part))?;
+            let length = chunk.len();
+            if length == 0 {
+                let end = tail.trim_ascii_end();
+                return if end.ends_with(END) { Ok(()) } else { Err(Fault::damaged(&self.part)) };
+            }
+            tail.extend_from_slice(&chunk[length.saturating_sub(TAIL)..]);
+            tail.drain(..tail.len().saturating_sub(TAIL));
+            source.consume(length);
+        }
+        Ok(())
     }
 
     /// The fault "more than the limit of `what`".
