@@ -50,6 +50,10 @@ pub(crate) fn refused(url: &str, what: &str, status: &Status) -> Failure {
     }
     let Some(code) = Code::of(status) else { return refused_by_status(url, what, status) };
     let failure = Failure::new(exit_of(code), message(status));
+    // A controller that names a command to run has said what to do.
+    if status.message().contains('`') {
+        return failure;
+    }
     match code {
         Code::JobNotFound => failure.remedy("list the jobs: ctl jobs"),
         Code::JobAmbiguous => failure.remedy("give more of the id, or all of it: ctl jobs -o json"),
@@ -284,6 +288,15 @@ mod tests {
         assert!(!is_lost(&Code::TargetBusy.status("busy")));
         assert!(!is_lost(&Status::internal("a defect over there")));
         assert!(!is_lost(&Status::unimplemented("no such call")));
+    }
+
+    #[test]
+    fn advice_of_the_controller_is_not_doubled() {
+        let told = |message: &str| match refused("https://c:1", "x", &Code::NoAgent.status(message)) {
+            Failure::Story(story) => story.remedies.len(),
+            Failure::Told(_) => 0,
+        };
+        assert_eq!((told("no agent of site x"), told("no agent yet: run `controller join-file`")), (1, 0));
     }
 
     #[test]
