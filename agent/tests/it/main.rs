@@ -1,0 +1,9 @@
+//! The agent's parts over a real disk and real sockets, with steps made up for the purpose.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+mod bench;
+mod executor;
+mod journal;
+mod link;
+mod restart;
+mod settings;
