@@ -65,7 +65,8 @@ pub async fn run(
     tracing::info!(agent = %identity.agent, boot = %identity.boot_id, data = %settings.data_dir.display(), "the agent starts");
     let runner = runner::Runner::start(settings.clone(), identity.clone(), redactor, pipeline::PIPELINE).await;
     let runner = runner.map_err(|error| RunError::Disk("the jobs under data_dir cannot be read", error))?;
-    let isos: link::IsoList = Arc::new(Vec::new);
+    let listed = settings.clone();
+    let isos: link::IsoList = Arc::new(move || iso::list(&listed));
     let link = link::Link::new(settings.clone(), identity.clone(), runner.clone(), isos)?;
     if let Some(file) = ready_file {
         let (file, text) = (file.to_owned(), format!("{}\n", identity.agent));
