@@ -192,5 +192,10 @@ fn prepare(config: &Config) -> Result<Arc<rustls::ServerConfig>, RunError> {
     for made in made.iter().filter(|made| made.new) {
         tracing::info!(what = made.what, path = %made.path.display(), "made");
     }
+    // The engine would make it readable for everyone; its side files take its mode.
+    let store = config.data.join(STORE_FILE);
+    if !store.exists() {
+        files::write_new(&store, &[], files::PRIVATE)?;
+    }
     Ok(server::tls(&setup::server_files(&config.data)?)?)
 }

@@ -235,8 +235,9 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
+        // The writer goes last: only it can fold the write-ahead log back into the file.
+        self.readers.close().await;
         self.stop.cancel();
         self.tasks.wait().await;
-        self.readers.close().await;
     }
 }

@@ -1,6 +1,6 @@
 //! Jobs from submit to result, with an agent that the test plays.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use gantry_proto::{
     Body, Code, JobId, JobOutcome, Secret,
@@ -377,6 +377,9 @@ fn search(dir: &Path, finder: &Redactor) -> usize {
             continue;
         }
         files += 1;
+        let private = !matches!(path.extension().and_then(|end| end.to_str()), Some("pem" | "toml"));
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert!(!private || mode == 0o600, "{} is open to others: {mode:o}", path.display());
         let bytes = fs::read(&path).unwrap();
         let found = finder.bytes(&bytes).contains(gantry_proto::REDACTED);
         assert!(!found, "a secret is in {}", path.display());

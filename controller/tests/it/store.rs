@@ -136,6 +136,7 @@ async fn everything_is_there_after_a_reopen_and_the_fold_goes_on() {
     let before = store.job(job).await.unwrap().unwrap();
     store.close().await;
     assert!(matches!(store.check().await, Err(StoreError::Closed | StoreError::Engine(_))));
+    assert!(!dir.path().join("gantry.db-wal").exists(), "the write-ahead log is folded in");
 
     let store = open(dir.path()).await;
     assert_eq!(store.job(job).await.unwrap().unwrap(), before);
