@@ -52,8 +52,15 @@ impl Control {
 
     /// The requests and commands so far, in order.
     pub async fn transcript(&self) -> anyhow::Result<Vec<Value>> {
-        let transcript = self.get("/transcript").await?;
-        let entries = transcript.as_array().or_else(|| transcript.get("entries").and_then(Value::as_array));
-        entries.cloned().context("the transcript is no list")
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let after = all.last().and_then(|entry| entry["seq"].as_u64()).unwrap_or(0);
+            let page = self.get(&format!("/transcript?after={after}")).await?;
+            let page = page.get("entries").and_then(Value::as_array).context("the transcript has no entries")?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page.iter().cloned());
+        }
     }
 }

@@ -63,7 +63,7 @@ async fn cancel_in(step: &str, hold: Value, image_is_kept: bool) -> anyhow::Resu
 
 /// A request that waits long enough for a cancel to arrive in its step; virtual milliseconds.
 fn delay(face: &str, key: &str, value: &str) -> Value {
-    json!({"id": "hold", "match": {"face": face, key: value}, "when": "before", "times": {"count": 1},
+    json!({"id": "hold", "match": {"face": face, key: value}, "when": "before", "times": 1,
            "action": {"delay": {"ms": 600_000}}})
 }
 
@@ -74,8 +74,7 @@ async fn in_the_pre_checks() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn in_the_upload() -> anyhow::Result<()> {
-    let slow = json!({"id": "slow", "match": {"face": "fisheye", "path": "/api/v2/images/upload"}, "when": "before",
-                      "times": "until_cleared", "action": {"delay": {"ms": 60_000}}});
+    let slow = json!({"id": "slow", "match": {"face": "fisheye", "path": "/api/v2/images/upload"}, "when": "before", "action": {"delay": {"ms": 60_000}}});
     cancel_in("upload-iso", slow, false).await
 }
 

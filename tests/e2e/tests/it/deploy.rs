@@ -169,8 +169,8 @@ async fn the_calls_came_in_order(lab: &Lab) -> anyhow::Result<()> {
 
 fn name_of(entry: &Value) -> String {
     let text = |key: &str| entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    if let Some(command) = text("command") {
-        return format!("ssh:{command}");
+    if text("method") == Some("SSH") {
+        return format!("ssh:{}", text("path").unwrap_or_default());
     }
     if let Some(operation) = text("operation") {
         return format!("graphql:{operation}");

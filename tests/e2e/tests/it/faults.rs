@@ -19,7 +19,7 @@ async fn run(scenario: Value) -> anyhow::Result<(Lab, String, i32)> {
 }
 
 fn fault(matching: Value, when: &str, count: u64, action: Value) -> Value {
-    json!({"faults": [{"id": "f", "match": matching, "when": when, "times": {"count": count}, "action": action}]})
+    json!({"faults": [{"id": "f", "match": matching, "when": when, "times": count, "action": action}]})
 }
 
 /// It ends well in spite of the fault: one VM, one image.

@@ -149,7 +149,7 @@ fn start_sshd(dir: &Path, address: &str, port: u64) -> anyhow::Result<std::proce
 
 async fn when_the_vm_has_its_address(lab: &Lab) -> anyhow::Result<String> {
     for _ in 0..1200 {
-        let address = vms(lab).await?.iter().find_map(|vm| Some(vm.get("ip")?.as_str()?.to_owned()));
+        let address = vms(lab).await?.iter().find_map(|vm| Some(vm.get("guest_ip")?.as_str()?.to_owned()));
         if let Some(address) = address {
             return Ok(address);
         }
