@@ -3,7 +3,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -11,6 +11,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use base64::{Engine as _, engine::general_purpose as b64};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use zeroize::Zeroize as _;
 
 use crate::{REDACTED, Secret, Secrets};
 
@@ -74,9 +75,22 @@ pub struct Redactor {
     state: Arc<RwLock<State>>,
 }
 
+/// Values that are known until this is dropped; see [`Redactor::hold`].
+pub struct Held {
+    redactor: Redactor,
+    secrets: Vec<Secret>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.secrets.iter().for_each(|secret| self.redactor.forget(secret));
+    }
+}
+
 #[derive(Default)]
 struct State {
-    forms: BTreeSet<String>,
+    /// How many registrations stand behind each form.
+    forms: BTreeMap<String, usize>,
     search: Option<AhoCorasick>,
 }
 
@@ -88,14 +102,47 @@ impl Redactor {
 
     /// Takes a value in, in all its forms. Values under four characters are only protected by key.
     pub fn register(&self, secret: &Secret) {
+        self.change(secret, |forms, form| *forms.entry(form).or_insert(0) += 1);
+    }
+
+    /// Takes back one [`register`](Self::register): where a process has no further use for a value it should not keep
+    /// it. A value that was registered more than once stays known.
+    pub fn forget(&self, secret: &Secret) {
+        self.change(secret, |forms, mut form| {
+            match forms.get_mut(&form) {
+                Some(count) if *count > 1 => *count -= 1,
+                Some(_) => {
+                    if let Some((mut gone, _)) = forms.remove_entry(&form) {
+                        gone.zeroize();
+                    }
+                }
+                None => {}
+            }
+            form.zeroize();
+        });
+    }
+
+    /// Registers values for as long as the guard lives: for a process that only passes them on.
+    #[must_use = "the values are forgotten when this is dropped"]
+    pub fn hold(&self, secrets: Vec<Secret>) -> Held {
+        secrets.iter().for_each(|secret| self.register(secret));
+        Held { redactor: self.clone(), secrets }
+    }
+
+    fn change(&self, secret: &Secret, mut change: impl FnMut(&mut BTreeMap<String, usize>, String)) {
         if secret.expose().chars().count() < SHORTEST {
             return;
         }
+        // A form that two encodings share counts once.
+        let mut all = forms(secret.expose());
+        all.retain(|form| form.len() >= SHORTEST);
+        all.sort();
+        all.dedup();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = state.forms.len();
-        state.forms.extend(forms(secret.expose()).into_iter().filter(|form| form.len() >= SHORTEST));
+        all.into_iter().for_each(|form| change(&mut state.forms, form));
         if state.forms.len() != before {
-            let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&state.forms);
+            let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(state.forms.keys());
             state.search = search.ok();
         }
     }
@@ -277,6 +324,22 @@ mod tests {
     #[test]
     fn very_short_values_do_not_tear_text_apart() {
         assert_eq!(knowing(&["a", ""]).text("banana"), "banana");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_only_what_nobody_else_registered() {
+        let redactor = knowing(&["shared-value", "shared-value", "lonely-value"]);
+        redactor.forget(&Secret::new("shared-value"));
+        redactor.forget(&Secret::new("lonely-value"));
+        redactor.forget(&Secret::new("never-known"));
+        assert_eq!(redactor.text("shared-value lonely-value"), format!("{REDACTED} lonely-value"));
+        redactor.forget(&Secret::new("shared-value"));
+        assert_eq!(redactor.text("shared-value"), "shared-value");
+
+        let held = redactor.hold(vec![Secret::new("passed-on")]);
+        assert_eq!(redactor.text("passed-on"), REDACTED);
+        drop(held);
+        assert_eq!(redactor.text("passed-on"), "passed-on");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gantry_plan::Outcome;
-use gantry_proto::{Code, JobId, Plan, Problem, Severity, Verdict, plan::RollbackPolicy, sealed, v1};
+use gantry_proto::{Code, JobId, Plan, Problem, Severity, Verdict, plan::RollbackPolicy, redact::Held, sealed, v1};
 use jiff::Timestamp;
 
 use super::Jobs;
@@ -71,7 +71,7 @@ impl Jobs {
     /// # Errors
     /// [`Code::BadRequest`] when a bound is exceeded.
     pub async fn check(&self, workbook: Vec<u8>, overrides: BTreeMap<String, String>) -> Result<Checked, Refusal> {
-        let mut outcome = self.planned(workbook, overrides).await?;
+        let (mut outcome, _held) = self.planned(workbook, overrides).await?;
         checked(&mut outcome)
     }
 
@@ -81,7 +81,7 @@ impl Jobs {
     /// [`Code::JobConflict`], [`Code::TargetBusy`], or why no agent could be chosen; nothing is stored then.
     pub async fn submit(&self, wish: Submission) -> Result<Submitted, Refusal> {
         let Submission { job, workbook, file_name, overrides, agent, site, keep_on_failure, by } = wish;
-        let mut outcome = self.planned(workbook, overrides).await?;
+        let (mut outcome, _held) = self.planned(workbook, overrides).await?;
         let checked = checked(&mut outcome)?;
         let (Some(plan), Some(document), Some(secrets)) = (outcome.plan, &checked.plan, outcome.secrets) else {
             return Ok(Submitted::Rejected(checked));
@@ -157,8 +157,13 @@ impl Jobs {
         Ok(Submitted::Accepted { job: Box::new(self.describe(&row)), already_known: true, problems })
     }
 
-    /// Runs the planner on a thread of its own. The redactor knows every secret before anything can be logged.
-    async fn planned(&self, workbook: Vec<u8>, overrides: BTreeMap<String, String>) -> Result<Outcome, Refusal> {
+    /// Runs the planner on a thread of its own. The redactor knows every secret before anything can be logged, and for
+    /// as long as the guard lives: afterwards the controller holds the sealed form only.
+    async fn planned(
+        &self,
+        workbook: Vec<u8>,
+        overrides: BTreeMap<String, String>,
+    ) -> Result<(Outcome, Held), Refusal> {
         let limits = &self.config.limits;
         if workbook.len() > limits.workbook_bytes {
             let (is, may) = (workbook.len(), limits.workbook_bytes);
@@ -178,11 +183,14 @@ impl Jobs {
         let (defaults, redactor) = (self.config.plan.clone(), self.redactor.clone());
         let planning = tokio::task::spawn_blocking(move || {
             let outcome = gantry_plan::plan(&workbook, &defaults, &overrides);
-            outcome.all_secrets.iter().for_each(|secret| redactor.register(secret));
+            let mut all = outcome.all_secrets.clone();
             if let Some(secrets) = &outcome.secrets {
-                redactor.register_all(secrets);
+                all.extend(
+                    [&secrets.root_password, &secrets.fisheye_password, &secrets.ssh_password].map(Clone::clone),
+                );
             }
-            outcome
+            let held = redactor.hold(all);
+            (outcome, held)
         });
         planning
             .await
