@@ -1,10 +1,13 @@
 //! The settings a plan falls back on when the workbook is silent (`flow.md` 2.2). The controller's settings file embeds
 //! [`Defaults`]; it must not know where that file is.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use gantry_proto::{Secret, plan::RollbackPolicy};
-use serde::{Deserialize, Deserializer};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
 
 /// The password that every installation is published with. Treated like any other secret.
 pub(crate) const PUBLISHED_PASSWORD: &str = "HC!r0cks";
@@ -220,6 +223,38 @@ pub struct SecretSetting(pub Secret);
 
 impl<'de> Deserialize<'de> for SecretSetting {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(Secret::new(text)))
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+/// Takes text and whole numbers. serde's own message for a wrong type would repeat the value, so each scalar has one
+/// that does not.
+struct SecretVisitor;
+
+impl Visitor<'_> for SecretVisitor {
+    type Value = SecretSetting;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a secret as text in quotes")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretSetting, E> {
+        Ok(SecretSetting(Secret::new(text)))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<SecretSetting, E> {
+        Ok(SecretSetting(Secret::new(number.to_string())))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<SecretSetting, E> {
+        Ok(SecretSetting(Secret::new(number.to_string())))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretSetting, E> {
+        Err(E::custom("a secret must be text in quotes"))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<SecretSetting, E> {
+        Err(E::custom("a secret must be text in quotes"))
     }
 }

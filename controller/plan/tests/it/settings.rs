@@ -82,3 +82,13 @@ fn unknown_settings_are_refused_and_the_defaults_are_the_documented_ones() {
     assert_eq!((defaults.vm.profile, defaults.upload.chunk_size_fallback), (VmProfile::High, 8_388_608));
     assert!(defaults.require_guest_tools_in_iso && !defaults.allow_default_root_password);
 }
+
+#[test]
+fn a_secret_of_the_wrong_type_is_not_repeated() {
+    for bad in [json!({"cluster_password": 7319.25}), json!({"ssh": {"password": ["Canary#7319"]}})] {
+        let error = serde_json::from_value::<Defaults>(bad).expect_err("not a text").to_string();
+        assert!(!error.contains("7319"), "{error}");
+    }
+    let number: Defaults = serde_json::from_value(json!({"cluster_password": 20_250_820})).expect("digits");
+    assert!(!format!("{number:?}").contains("20250820"));
+}
