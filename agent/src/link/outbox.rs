@@ -119,10 +119,10 @@ impl Outbox {
     /// Whether there is something to say now.
     pub(super) fn is_due(&self) -> bool {
         Instant::now() >= self.next_beat
-            || !self.updates.is_empty()
+            || self.update_due()
             || self.isos.is_some()
             || !self.samples.is_empty()
-            || (self.room() > 0 && self.jobs.values().any(|job| job.reader.has_more()))
+            || (self.room() > 0 && self.has_events())
     }
 
     /// The most urgent thing.
@@ -132,8 +132,8 @@ impl Outbox {
             self.beats += 1;
             return Ok(Some(Item::Heartbeat(v1::Heartbeat { number: self.beats })));
         }
-        if let Some(update) = self.updates.pop_front() {
-            return Ok(Some(Item::OrderUpdate(update)));
+        if self.update_due() {
+            return Ok(self.updates.pop_front().map(Item::OrderUpdate));
         }
         if let Some(batch) = self.events().await? {
             return Ok(Some(Item::Events(batch)));
@@ -161,6 +161,16 @@ impl Outbox {
             }
         }
         Ok(None)
+    }
+
+    /// An order is done only when all that came of it has been said.
+    fn update_due(&self) -> bool {
+        let front = self.updates.front();
+        front.is_some_and(|update| update.stage() != v1::OrderStage::Done || !self.has_events())
+    }
+
+    fn has_events(&self) -> bool {
+        self.jobs.values().any(|job| job.reader.has_more())
     }
 
     /// How many more events may be on the line.

@@ -158,13 +158,14 @@ impl Runner {
         let written = entry.journal.on_disk(move |journal| journal.cancel(write)).await;
         written.map_err(|error| refused(Code::Internal, format!("the cancel cannot be written down: {error}")))?;
         tracing::info!(job = %id, order, by = %record.by, "a job is to be cancelled");
-        entry.cancel(record);
+        entry.note_cancel(record);
         // Before the first event the executor tells it, right after that event.
         if let Some(log) = entry.log().filter(|log| log.journal().tail().started)
             && let Err(error) = log.tell_cancel().await
         {
             tracing::error!(job = %id, %error, "the cancel is on disk but cannot be told");
         }
+        entry.token.cancel();
         Ok(OrderStage::Applied)
     }
 

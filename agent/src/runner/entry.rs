@@ -70,8 +70,8 @@ impl Entry {
         lock(&self.state).cancels.iter().any(|cancel| cancel.order == order)
     }
 
-    /// Remembers a cancel order and stops the job at its next safe point.
-    pub(super) fn cancel(&self, cancel: CancelRecord) {
+    /// Remembers a cancel order; the token is the caller's, who tells the cancel first.
+    pub(super) fn note_cancel(&self, cancel: CancelRecord) {
         let mut state = lock(&self.state);
         if let Some(log) = &state.log {
             log.request_cancel(cancel.clone());
@@ -79,8 +79,6 @@ impl Entry {
         if state.cancels.len() < CANCELS_MAX {
             state.cancels.push(cancel);
         }
-        drop(state);
-        self.token.cancel();
     }
 
     /// The numbers of all orders for this job.

@@ -257,10 +257,10 @@ impl Strings {
         let write = record.clone();
         self.log.journal().on_disk(move |journal| journal.cancel(write)).await.unwrap();
         self.log.request_cancel(record);
-        self.cancel.cancel();
         if self.log.journal().tail().started {
             self.log.tell_cancel().await.unwrap();
         }
+        self.cancel.cancel();
     }
 }
 

@@ -242,7 +242,7 @@ async fn when_the_agent_stops_the_job_goes_on_at_its_next_start() {
         };
         let (ended, ()) = tokio::join!(executor::execute(job, table.pipeline), stop);
         assert!(matches!(ended, Ended::Stopped));
-        assert!(!bench.view().await.result.is_some());
+        assert!(bench.view().await.result.is_none());
         assert!(matches!(bench.run(table.pipeline).await, Ended::Finished(JobOutcome::Succeeded)));
         let mut expected = IDS[..=at].iter().map(|id| format!("run {id}")).collect::<Vec<_>>();
         expected.extend(IDS[at..].iter().map(|id| format!("run {id}")));
