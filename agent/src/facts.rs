@@ -96,6 +96,9 @@ pub struct ImageFact {
     pub chunks: u64,
     /// Chunks acknowledged by the server, counted.
     pub uploaded_chunks: u64,
+    /// The volume's first `to_upload`; only within the run that made it.
+    #[serde(skip)]
+    pub named_at_first: Option<Vec<i64>>,
 }
 
 /// An upload volume that has been asked for. Written before the call, taken away when its answer is known.

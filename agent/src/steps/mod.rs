@@ -1,11 +1,19 @@
 //! The steps, one file each, in the pipeline's order. They talk to the world through [`crate::outside`] only.
 
+mod cluster;
+pub mod configure_network;
 pub mod configure_services;
+pub mod create_vm;
 mod dns;
 pub mod finish;
 pub mod initial_setup;
 pub mod install;
+mod job;
+mod place;
+pub mod preflight;
 mod shell;
 pub(crate) mod story;
 mod tower;
+pub mod upload_iso;
 pub mod verify_https;
+pub mod wait_guest_agent;

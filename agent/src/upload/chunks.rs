@@ -104,7 +104,7 @@ impl Chunks {
     }
 
     /// The next chunk to send; `None` when those in flight have to come back first, or there is nothing left.
-    pub fn next(&mut self) -> Option<u64> {
+    pub fn take_next(&mut self) -> Option<u64> {
         if self.todo.is_empty() && self.in_flight.is_empty() {
             self.next_round();
         }
@@ -168,7 +168,7 @@ mod tests {
     /// Sends everything, with answers made by `answer(sent so far, index)`.
     fn run(mut chunks: Chunks, mut answer: impl FnMut(&[u64], u64) -> Option<Vec<i64>>) -> (Vec<u64>, Chunks) {
         let mut sent = Vec::new();
-        while let Some(index) = chunks.next() {
+        while let Some(index) = chunks.take_next() {
             sent.push(index);
             let named = answer(&sent, index);
             chunks.acknowledge(index, named);
@@ -254,10 +254,10 @@ mod tests {
     #[test]
     fn several_may_be_in_flight() {
         let mut chunks = plan(None);
-        let first: Vec<u64> = std::iter::from_fn(|| chunks.next()).collect();
+        let first: Vec<u64> = std::iter::from_fn(|| chunks.take_next()).collect();
         assert_eq!(first, [0, 1, 2, 3, 4]);
         first.into_iter().rev().for_each(|index| chunks.acknowledge(index, None));
-        assert_eq!((chunks.next(), chunks.done()), (None, 5));
+        assert_eq!((chunks.take_next(), chunks.done()), (None, 5));
     }
 
     proptest! {

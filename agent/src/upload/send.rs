@@ -81,7 +81,7 @@ impl Upload<'_> {
         self.tell(&mut pace);
         loop {
             self.cx.check()?;
-            let Some(index) = self.chunks.next() else { break };
+            let Some(index) = self.chunks.take_next() else { break };
             let (ack, sha256) = self.chunk(index, &mut pace).await?;
             let size = self.chunks.len_of(index);
             let record = Chunk { chunk_num: index, sha256, size };

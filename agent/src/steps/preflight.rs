@@ -1,0 +1,142 @@
+//! The pre-checks (`flow.md` 3, 1.1 to 1.12): all of them are run, each is told, and the errors come together. Nothing is
+//! made here. A wrong Fisheye password ends them at once: a second try could lock the account.
+
+mod capacity;
+mod cluster_side;
+mod iso_file;
+mod reach;
+
+use async_trait::async_trait;
+use gantry_proto::{Failure, Level, StepInfo};
+use serde_json::json;
+
+use super::{
+    cluster,
+    story::{fields, permanent, story},
+};
+use crate::{
+    facts::Facts,
+    step::{Step, StepCx, StepError},
+};
+
+/// Checks everything that can be checked before anything is made.
+pub struct Preflight;
+
+#[async_trait]
+impl Step for Preflight {
+    fn info(&self) -> StepInfo {
+        StepInfo {
+            id: "preflight".into(),
+            title: "Check bastion, network and cluster".to_owned(),
+            weight: 60,
+            attempts: 1,
+        }
+    }
+
+    async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+        cluster::enter(cx, facts);
+        cluster::warn_of_settings(cx).await?;
+        let mut report = Report { cx, failures: Vec::new() };
+        reach::data_dir(&mut report).await?;
+        let found = iso_file::choose(&mut report).await?;
+        reach::hosts(&mut report).await?;
+        reach::vip(&mut report).await?;
+        reach::certificates(&mut report).await?;
+        cluster::remember(cx, facts).await?;
+        reach::cloudtower_address(&mut report, facts).await?;
+        reach::bmcs(&mut report).await?;
+        cluster_side::check(&mut report, facts).await?;
+        if let Some(found) = found {
+            iso_file::hashes(&mut report, facts, found).await?;
+        }
+        cluster::remember(cx, facts).await?;
+        report.verdict()
+    }
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Ok,
+    /// Worth knowing, nothing more.
+    Info,
+    Warning,
+    Error,
+    /// Could not be made, because of an error that is told elsewhere.
+    Skipped,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    fn level(self) -> Level {
+        match self {
+            Self::Ok | Self::Info | Self::Skipped => Level::Info,
+            Self::Warning => Level::Warning,
+            Self::Error => Level::Error,
+        }
+    }
+}
+
+/// The checks so far.
+struct Report<'a> {
+    cx: &'a StepCx,
+    failures: Vec<Failure>,
+}
+
+impl Report<'_> {
+    /// Tells a check.
+    async fn tell(
+        &self,
+        check: &str,
+        target: &str,
+        outcome: Outcome,
+        message: impl Into<String> + Send,
+    ) -> Result<(), StepError> {
+        let extra = json!({"check": check, "result": outcome.word(), "target": target});
+        self.cx.note(outcome.level(), "check", message, fields(extra)).await
+    }
+
+    async fn ok(&self, check: &str, target: &str, message: impl Into<String> + Send) -> Result<(), StepError> {
+        self.tell(check, target, Outcome::Ok, message).await
+    }
+
+    async fn warn(&self, check: &str, target: &str, message: impl Into<String> + Send) -> Result<(), StepError> {
+        self.tell(check, target, Outcome::Warning, message).await
+    }
+
+    /// Tells a check that failed, and keeps the failure for the verdict.
+    async fn fail(&mut self, check: &str, target: &str, mut failure: Failure) -> Result<(), StepError> {
+        self.tell(check, target, Outcome::Error, failure.message.clone()).await?;
+        failure.detail.insert("check".to_owned(), check.into());
+        failure.detail.insert("target".to_owned(), target.into());
+        self.failures.push(failure);
+        Ok(())
+    }
+
+    /// One failure is itself; several become one that names them all.
+    fn verdict(mut self) -> Result<(), StepError> {
+        match self.failures.len() {
+            0 => Ok(()),
+            1 => Err(permanent(self.failures.remove(0))),
+            count => {
+                let messages: Vec<&str> = self.failures.iter().map(|failure| failure.message.as_str()).collect();
+                let mut remedies: Vec<&str> = self.failures.iter().map(|failure| failure.remedy.as_str()).collect();
+                remedies.dedup();
+                let message = format!("{count} pre-checks failed: {}", messages.join("; "));
+                let mut all = story("precheck_failed", message, remedies.join("; "));
+                let checks = serde_json::to_value(&self.failures).unwrap_or_default();
+                all.detail.insert("checks".to_owned(), checks);
+                Err(permanent(all))
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What the cluster itself says: login, clock, capacity, the VM's name, and where the VM goes (1.7 to 1.11).
+
+use gantry_proto::Failure;
+
+use super::{
+    super::{
+        create_vm::{Look, look_at, mark_of, taken},
+        place,
+        story::{permanent, read},
+    },
+    Outcome, Report,
+    capacity::{self, Fit},
+};
+use crate::{
+    facts::Facts,
+    fisheye::{ErrorKind, HostInfo, Vm},
+    step::StepError,
+};
+
+/// Logs in and asks. Without a session the other checks are skipped.
+pub(super) async fn check(report: &mut Report<'_>, facts: &Facts) -> Result<(), StepError> {
+    if !login(report).await? {
+        for check in ["clock", "capacity", "vm_name", "storage_policy", "network"] {
+            report.tell(check, "", Outcome::Skipped, format!("{check} was not checked: there is no session")).await?;
+        }
+        return Ok(());
+    }
+    clock(report).await?;
+    if let Some(vms) = vms(report).await? {
+        vm_name(report, &vms, facts).await?;
+        capacity(report, &vms, facts).await?;
+    }
+    places(report).await
+}
+
+/// 1.7. A refused password ends everything (lock-out risk).
+async fn login(report: &mut Report<'_>) -> Result<bool, StepError> {
+    let cx = report.cx;
+    let target = cx.outside.fisheye.base_url();
+    let outcome = tokio::select! {
+        biased;
+        () = cx.cancel.cancelled() => return Err(cx.log.why_stopped()),
+        outcome = cx.outside.fisheye.login() => outcome,
+    };
+    let Err(error) = outcome else {
+        let target = cx.outside.fisheye.base_url();
+        report.ok("login", &target, format!("logged in to Fisheye at {target}")).await?;
+        return Ok(true);
+    };
+    let failure = error.failure("logging in");
+    let final_word = matches!(error.kind, ErrorKind::Credentials | ErrorKind::LockedOut(_));
+    report.fail("login", &target, failure.clone()).await?;
+    if final_word { Err(permanent(failure)) } else { Ok(false) }
+}
+
+/// 1.11, the other half.
+async fn clock(report: &Report<'_>) -> Result<(), StepError> {
+    let Some(skew) = report.cx.outside.fisheye.clock_skew() else { return Ok(()) };
+    let target = report.cx.outside.fisheye.base_url();
+    let (most, by) = (report.cx.settings.precheck.clock_skew_s, skew.unsigned_abs());
+    if by > most {
+        let message = format!("the clocks of the bastion and of the cluster differ by {by} s");
+        return report.warn("clock", &target, message).await;
+    }
+    report.ok("clock", &target, format!("the clocks differ by {by} s")).await
+}
+
+async fn vms(report: &mut Report<'_>) -> Result<Option<Vec<Vm>>, StepError> {
+    match read(report.cx, "listing the VMs", report.cx.outside.fisheye.vms()).await {
+        Ok(vms) => Ok(Some(vms)),
+        Err(error) => keep(report, "vm_name", error).await.map(|()| None),
+    }
+}
+
+/// 1.9: free, or ours already.
+async fn vm_name(report: &mut Report<'_>, vms: &[Vm], facts: &Facts) -> Result<(), StepError> {
+    let (cx, name) = (report.cx, report.cx.plan.cloudtower.vm_name.clone());
+    let mark = facts.vm.as_ref().map_or_else(|| mark_of(cx), |vm| vm.mark.clone());
+    match look_at(vms.to_vec(), &name, &mark) {
+        Look::Nothing => report.ok("vm_name", &name, format!("the VM name \"{name}\" is free")).await,
+        Look::Ours(_) => report.ok("vm_name", &name, format!("the VM \"{name}\" is of this job")).await,
+        Look::Foreign(vm) => report.fail("vm_name", &name, taken(&vm)).await,
+    }
+}
+
+/// 1.8: refused only with positive knowledge.
+async fn capacity(report: &mut Report<'_>, vms: &[Vm], facts: &Facts) -> Result<(), StepError> {
+    let cx = report.cx;
+    if facts.vm.as_ref().is_some_and(|vm| vm.uuid.is_some()) {
+        return report.ok("capacity", "", "the VM of this job is there already").await;
+    }
+    let hosts: Vec<HostInfo> = match read(cx, "listing the hosts", cx.outside.fisheye.hosts()).await {
+        Ok(hosts) => hosts,
+        Err(StepError::Permanent(failure)) => {
+            let message = format!(
+                "the capacity of the hosts is not known ({}); the cluster decides when the VM is made",
+                failure.message
+            );
+            return report.warn("capacity", "", message).await;
+        }
+        Err(error) => return Err(error),
+    };
+    let need = cx.plan.deployment.vm.memory_bytes;
+    let pinned = cx.plan.deployment.target_host.map(|host| host.to_string());
+    match capacity::fit(&hosts, vms, need, pinned.as_deref(), &cx.settings.precheck) {
+        Fit::Fits(message) => report.ok("capacity", "", message).await,
+        Fit::Doubtful(message) => report.warn("capacity", "", message).await,
+        Fit::No(message) => {
+            let remedy = "free memory on a host of the cluster, or plan a smaller VM (deployment.vm.memory_bytes)";
+            report.fail("capacity", "", super::story("capacity_missing", message, remedy)).await
+        }
+    }
+}
+
+/// 1.10.
+async fn places(report: &mut Report<'_>) -> Result<(), StepError> {
+    let cx = report.cx;
+    let name = cx.plan.deployment.storage_policy.clone();
+    match place::policy(cx).await {
+        Ok(Ok(policy)) => told(report, "storage_policy", &name, policy.warning, "the storage policy is there").await?,
+        Ok(Err(failure)) => report.fail("storage_policy", &name, *failure).await?,
+        Err(error) => keep(report, "storage_policy", error).await?,
+    }
+    let name = format!("{} / {}", cx.plan.management_network.vds, cx.plan.management_network.network);
+    match place::network(cx).await {
+        Ok(Ok((_, vlan))) => told(report, "network", &name, vlan.warning, "the network is there").await,
+        Ok(Err(failure)) => report.fail("network", &name, *failure).await,
+        Err(error) => keep(report, "network", error).await,
+    }
+}
+
+async fn told(
+    report: &Report<'_>,
+    check: &str,
+    target: &str,
+    warning: Option<String>,
+    fine: &str,
+) -> Result<(), StepError> {
+    match warning {
+        Some(warning) => report.warn(check, target, warning).await,
+        None => report.ok(check, target, fine).await,
+    }
+}
+
+/// A call that failed is a failed check, unless the job has to stop or the credentials are refused.
+async fn keep(report: &mut Report<'_>, check: &str, error: StepError) -> Result<(), StepError> {
+    match error {
+        StepError::Permanent(failure) if !ends_everything(&failure) => report.fail(check, "", *failure).await,
+        error => Err(error),
+    }
+}
+
+fn ends_everything(Failure { code, .. }: &Failure) -> bool {
+    matches!(code.as_str(), "fisheye_credentials_rejected" | "fisheye_login_locked")
+}

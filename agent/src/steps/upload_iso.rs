@@ -1,0 +1,172 @@
+//! The ISO on the cluster (`flow.md` 2.0 to 2.3): found and reused, or brought there chunk by chunk and proved.
+//! At most two volumes in a run: the executor undoes a failed attempt and tries once more (R15, R65).
+
+mod image;
+mod proof;
+mod volume;
+
+use async_trait::async_trait;
+use gantry_proto::{Level, StepInfo};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    cluster,
+    story::{again, blocking, fields, permanent, read, story, story_of},
+};
+use crate::{
+    facts::{Facts, ImageFact, ImageState, IsoFact},
+    iso::{self, Identity, Inventory},
+    step::{Step, StepCx, StepError},
+    upload::{Broken, Chunks, Source, Unfinished, Upload, WholeHash, changed},
+};
+
+/// Brings the ISO to the cluster.
+pub struct UploadIso;
+
+#[async_trait]
+impl Step for UploadIso {
+    fn info(&self) -> StepInfo {
+        StepInfo { id: "upload-iso".into(), title: "Upload the CloudTower ISO".to_owned(), weight: 300, attempts: 2 }
+    }
+
+    async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+        cluster::enter(cx, facts);
+        let begin = Instant::now();
+        let iso = same_file(cx, facts).await?;
+        volume::settle_asked(cx, facts).await?;
+        if !still_there(cx, facts, &iso).await? && !image::reuse(cx, facts, &iso).await? {
+            volume::make(cx, facts, &iso).await?;
+        }
+        if facts.image.as_ref().is_some_and(|image| image.state == ImageState::Uploading) {
+            fill(cx, facts, &iso).await?;
+            let elapsed = cx.settings.timing.told(begin.elapsed());
+            *facts.timings.entry("upload_s".to_owned()).or_default() += elapsed;
+        }
+        cluster::remember(cx, facts).await
+    }
+
+    async fn undo(&self, cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, StepError> {
+        cluster::enter(cx, facts);
+        let mut removed: Vec<String> = volume::undo_asked(cx, facts).await?.into_iter().collect();
+        removed.extend(image::undo(cx, facts).await?);
+        Ok(removed)
+    }
+}
+
+/// The file that the pre-checks chose; hashed again only when it looks changed, and refused when it is another one.
+async fn same_file(cx: &StepCx, facts: &mut Facts) -> Result<IsoFact, StepError> {
+    let Some(iso) = facts.iso.clone() else {
+        let message = "no ISO was chosen: the pre-checks have not been run";
+        return Err(permanent(story("internal", message, "report it with the job's log")));
+    };
+    let path = std::path::PathBuf::from(&iso.path);
+    let at = { blocking(move || Identity::at(&path)).await.and_then(|identity| identity) };
+    let identity = at.map_err(|error| {
+        let remedy = "put the file back and start the job again";
+        permanent(story_of("iso_changed", &format!("looking at {}", iso.path), &error, remedy))
+    })?;
+    if identity == Identity::from(&iso) {
+        return Ok(iso);
+    }
+    let name = iso::IsoName::parse(&iso.file_name).ok_or_else(|| permanent(changed(&iso.file_name)))?;
+    let found = iso::Found { path: iso.path.clone().into(), file_name: iso.file_name.clone(), name, identity };
+    let digests = Inventory::new(&cx.settings).digests(&found, Default::default(), &cx.cancel).await;
+    match digests {
+        Ok(digests) if digests.sha256 == iso.sha256 => {
+            let Identity { device, inode, size, mtime_ns, ctime_ns } = identity;
+            let iso = IsoFact { device, inode, size, mtime_ns, ctime_ns, ..iso };
+            facts.iso = Some(iso.clone());
+            cx.save(facts).await?;
+            Ok(iso)
+        }
+        Err(iso::HashError::Cancelled) => Err(cx.log.why_stopped()),
+        _ => Err(permanent(changed(&iso.file_name))),
+    }
+}
+
+/// Whether the image of an earlier run of this step is still on the cluster, complete or to be carried on.
+async fn still_there(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bool, StepError> {
+    let Some(image) = facts.image.clone().filter(|image| !image.image_uuid.is_empty()) else { return Ok(false) };
+    let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
+    let listed = images.iter().find(|listed| listed.uuid == image.image_uuid);
+    let there = match (image.state, listed) {
+        // An unfinished volume may be hidden from the list: the next chunk tells.
+        (ImageState::Uploading, None) => true,
+        (_, listed) => listed.is_some_and(|listed| listed.size.is_none_or(|size| size == iso.size)),
+    };
+    if !there {
+        let message = format!("the image {} is no longer on the cluster", image.image_uuid);
+        let extra = fields(json!({"image_uuid": image.image_uuid}));
+        cx.note(Level::Warning, "image_gone", message, extra).await?;
+        facts.image = None;
+        cx.save(facts).await?;
+    }
+    Ok(there)
+}
+
+/// Sends what is missing and proves the image. A volume of an earlier run that is gone by now is made anew.
+async fn fill(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(), StepError> {
+    let resumed = facts.image.as_ref().is_some_and(|image| !cx.log.chunks(&image.image_uuid).is_empty());
+    match send(cx, facts, iso).await {
+        Err(Broken::Gone(failure)) if resumed => {
+            let extra = fields(json!({"error": failure.message}));
+            let message = "the upload volume vanished while the agent was away; a new one is made";
+            cx.note(Level::Warning, "volume_gone", message, extra).await?;
+            forget(cx, facts).await?;
+            volume::make(cx, facts, iso).await?;
+            send(cx, facts, iso).await.map_err(broken)
+        }
+        outcome => outcome.map_err(broken),
+    }
+}
+
+async fn send(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(), Broken> {
+    let Some(image) = facts.image.as_mut() else { return Ok(()) };
+    let source = open(cx, iso).await?;
+    let acknowledged: std::collections::BTreeSet<u64> = cx.log.chunks(&image.image_uuid).into_keys().collect();
+    let whole = if acknowledged.is_empty() { WholeHash::new() } else { WholeHash::none() };
+    let named = volume::named_at_first(image);
+    let rounds = cx.settings.timing.upload_rounds;
+    let chunks = Chunks::new(iso.size, image.chunk_size, named.as_deref(), acknowledged, rounds);
+    let chunks = chunks.map_err(|error| Broken::Step(volume::unusable(&error.to_string())))?;
+    let mut upload = Upload { cx, source: &source, image, chunks, whole, file_name: &iso.file_name };
+    upload.send().await?;
+    let (doubtful, count) = (upload.chunks.is_doubtful(), upload.chunks.count());
+    if upload.whole.finish(count).is_some_and(|sha256| sha256 != iso.sha256) {
+        return Err(Broken::Source(Box::new(changed(&iso.file_name))));
+    }
+    proof::prove(cx, facts, iso, doubtful).await
+}
+
+async fn open(cx: &StepCx, iso: &IsoFact) -> Result<Source, Broken> {
+    let (path, piece) = (std::path::PathBuf::from(&iso.path), cx.settings.iso.piece_bytes);
+    let source = blocking(move || Source::open(&path, piece)).await.and_then(|source| source);
+    match source {
+        Ok(source) if source.identity() == Identity::from(iso) => Ok(source),
+        Ok(_) => Err(Broken::Source(Box::new(changed(&iso.file_name)))),
+        Err(error) => {
+            let remedy = "put the file back and start the job again";
+            Err(Broken::Source(Box::new(story_of("iso_changed", &format!("opening {}", iso.path), &error, remedy))))
+        }
+    }
+}
+
+/// What a broken upload means for the step: everything but the server's and the file's final words is worth one more
+/// volume.
+fn broken(broken: Broken) -> StepError {
+    match broken {
+        Broken::Step(error) => error,
+        Broken::Gone(failure) | Broken::Chunk(failure) | Broken::Source(failure) => again(*failure),
+    }
+}
+
+/// The volume is no more.
+async fn forget(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+    if let Some(ImageFact { image_uuid, .. }) = facts.image.take() {
+        let unfinished = Unfinished::new(&cx.settings);
+        let removed = blocking(move || unfinished.remove(&image_uuid)).await.and_then(|removed| removed);
+        removed.map_err(StepError::Journal)?;
+    }
+    cx.save(facts).await
+}

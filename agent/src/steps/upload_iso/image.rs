@@ -1,0 +1,218 @@
+//! Images that are there already: which one may be reused, and the removal of one that is ours and incomplete
+//! (`fisheye.md` 4, `flow.md` 2.0 and 2.3).
+
+use std::collections::BTreeSet;
+
+use gantry_proto::{Leftover, Level};
+use serde_json::json;
+
+use super::super::story::{blocking, fields, permanent, read, story};
+use crate::{
+    facts::{Facts, ImageFact, ImageState, IsoFact},
+    fisheye::{self, Image, same_image_name},
+    step::{StepCx, StepError},
+    upload::Unfinished,
+};
+
+/// What the list says about an ISO.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Match {
+    /// The one to reuse.
+    pub reuse: Option<Image>,
+    /// Worth telling.
+    pub warnings: Vec<String>,
+}
+
+/// Looks for the ISO among the images (2.0). True: found, and in the facts.
+pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bool, StepError> {
+    let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
+    let unfinished = Unfinished::new(&cx.settings);
+    let unfinished = blocking(move || unfinished.all()).await.map_err(StepError::Journal)?;
+    let Match { reuse, warnings } = pick(&images, iso, &unfinished);
+    for warning in warnings {
+        cx.note(Level::Warning, "iso_lookup", warning, fields(json!({"step": "iso_lookup"}))).await?;
+    }
+    let uuid = reuse.as_ref().map(|image| image.uuid.as_str());
+    let message = match uuid {
+        Some(uuid) => format!("{} is on the cluster already (image {uuid}); it is reused", iso.file_name),
+        None => format!("{} is not on the cluster; it is uploaded", iso.file_name),
+    };
+    let extra = json!({"step": "iso_lookup", "found": uuid.is_some(), "image_uuid": uuid});
+    cx.note(Level::Info, "iso_lookup", message, fields(extra)).await?;
+    let Some(image) = reuse else { return Ok(false) };
+    facts.image = Some(ImageFact {
+        state: ImageState::Reused,
+        image_uuid: image.uuid,
+        zbs_volume_id: image.zbs_volume_id,
+        image_path: image.path,
+        name: image.name,
+        ..ImageFact::default()
+    });
+    cx.save(facts).await?;
+    Ok(true)
+}
+
+/// Same name (C3), same size, a path, and an MD5 that is ours or missing; never a volume that is known as unfinished
+/// (C49). The newest of several.
+pub(super) fn pick(images: &[Image], iso: &IsoFact, unfinished: &BTreeSet<String>) -> Match {
+    let mut found = Match::default();
+    for image in images.iter().filter(|image| same_image_name(&image.name, &iso.file_name)) {
+        let reason = if image.uuid.is_empty() || image.path.is_empty() {
+            Some("it lacks uuid or path".to_owned())
+        } else if image.size != Some(iso.size) {
+            Some(format!("it has {} bytes, the ISO has {}", image.size.unwrap_or_default(), iso.size))
+        } else if image.md5.as_ref().is_some_and(|md5| !md5.eq_ignore_ascii_case(&iso.md5)) {
+            Some("its MD5 is another one".to_owned())
+        } else if unfinished.contains(&image.uuid) {
+            Some("it is an upload of ours that was never completed".to_owned())
+        } else {
+            None
+        };
+        match reason {
+            Some(reason) => {
+                found.warnings.push(format!("the image {} ({}) is not reused: {reason}", image.name, image.uuid))
+            }
+            None if found.reuse.as_ref().is_none_or(|best| best.time < image.time) => found.reuse = Some(image.clone()),
+            None => {}
+        }
+    }
+    if found.reuse.as_ref().is_some_and(|image| image.md5.is_none()) {
+        found.warnings.push("the cluster gives no MD5 for the image: it is reused by name and size alone".to_owned());
+    }
+    found
+}
+
+/// Removes our unfinished volume; a complete or foreign image stays.
+pub(super) async fn undo(cx: &StepCx, facts: &mut Facts) -> Result<Option<String>, StepError> {
+    let ours = |image: &&ImageFact| image.state == ImageState::Uploading && !image.image_uuid.is_empty();
+    let Some(image) = facts.image.clone().filter(|image| ours(&image)) else { return Ok(None) };
+    match remove(cx, &image.image_uuid).await? {
+        Ok(()) => {
+            super::forget(cx, facts).await?;
+            Ok(Some(format!("the upload volume {} ({})", image.name, image.image_uuid)))
+        }
+        Err(reason) => {
+            let leftover = leftover(cx, &image.image_uuid, &image.name);
+            let remedy = leftover.remedy.clone();
+            leave(facts, leftover);
+            cx.save(facts).await?;
+            let message = format!("the upload volume {} could not be removed: {reason}", image.image_uuid);
+            Err(permanent(story("image_not_removed", message, remedy)))
+        }
+    }
+}
+
+/// Deletes an image and makes sure by the list that it is gone (U20, U21). The inner error says why it is not.
+pub(super) async fn remove(cx: &StepCx, image_uuid: &str) -> Result<Result<(), String>, StepError> {
+    let timing = &cx.settings.timing;
+    let mut reason = String::new();
+    for attempt in 1..=timing.undo_attempts.max(2) {
+        if attempt > 1 {
+            cx.sleep(timing.scaled(timing.undo_retry_s)).await?;
+        }
+        let mut detail = fields(json!({"image_uuid": image_uuid, "attempt": attempt}));
+        let intent = cx.intend("delete_image", detail.clone()).await?;
+        let deleted = cx.outside.fisheye.delete_image(image_uuid).await;
+        let listed = cx.outside.fisheye.images().await;
+        let gone = listed.as_ref().map(|images| images.iter().all(|image| image.uuid != image_uuid));
+        let (result, said) = match (&deleted, gone) {
+            (Ok(()), Ok(true)) => (gantry_proto::event::IntentResult::Done, None),
+            (Ok(()), Ok(false)) => (gantry_proto::event::IntentResult::Failed, Some("it is still listed".to_owned())),
+            (Ok(()), Err(error)) => (gantry_proto::event::IntentResult::Unknown, Some(told(error))),
+            // Hidden volumes are never listed: an error is believed then.
+            (Err(error), _) => (gantry_proto::event::IntentResult::Unknown, Some(told(error))),
+        };
+        if let Some(said) = &said {
+            detail.insert("error".to_owned(), said.clone().into());
+        }
+        cx.outcome(intent, result, detail).await?;
+        match said {
+            None => return Ok(Ok(())),
+            Some(said) => reason = said,
+        }
+    }
+    Ok(Err(reason))
+}
+
+fn told(error: &fisheye::Error) -> String {
+    gantry_proto::error::causes(error).join(": ")
+}
+
+/// An image that a person has to remove.
+pub(super) fn leftover(cx: &StepCx, image_uuid: &str, name: &str) -> Leftover {
+    let url = cx.outside.fisheye.base_url();
+    let remedy = if image_uuid.is_empty() {
+        format!("look in the cluster's web page whether an unfinished ISO image \"{name}\" is there, and delete it")
+    } else {
+        format!(
+            "delete the ISO image in the cluster's web page, or: curl -k -X DELETE -H 'x-smartx-token: <token>' {url}/api/v2/images/{image_uuid}"
+        )
+    };
+    Leftover { kind: "image".to_owned(), id: image_uuid.to_owned(), name: name.to_owned(), remedy }
+}
+
+/// Lists something once.
+pub(super) fn leave(facts: &mut Facts, leftover: Leftover) {
+    if !facts.leftovers.iter().any(|known| known.kind == leftover.kind && known.id == leftover.id) {
+        facts.leftovers.push(leftover);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn iso() -> IsoFact {
+        IsoFact { file_name: "cloudtower-v4.a.b.iso".into(), size: 100, md5: "aa".into(), ..IsoFact::default() }
+    }
+
+    fn image(uuid: &str, name: &str, size: u64, md5: Option<&str>, time: u64) -> Image {
+        let md5 = md5.map(str::to_owned);
+        Image {
+            uuid: uuid.into(),
+            name: name.into(),
+            path: "iscsi://x/1".into(),
+            size: Some(size),
+            md5,
+            time,
+            ..Image::default()
+        }
+    }
+
+    fn picked(images: &[Image], unfinished: &[&str]) -> (Option<String>, usize) {
+        let unfinished = unfinished.iter().map(|uuid| (*uuid).to_owned()).collect();
+        let found = pick(images, &iso(), &unfinished);
+        (found.reuse.map(|image| image.uuid), found.warnings.len())
+    }
+
+    #[test]
+    fn the_right_image_is_reused_whatever_its_case_and_suffix() {
+        for name in ["cloudtower-v4.a.b.iso", "CLOUDTOWER-v4.A.b", "cloudtower-v4.a.b.ISO"] {
+            assert_eq!(picked(&[image("a", name, 100, Some("AA"), 1)], &[]), (Some("a".into()), 0), "{name}");
+        }
+    }
+
+    #[test]
+    fn another_size_md5_or_an_unfinished_volume_is_not_reused() {
+        let name = "cloudtower-v4.a.b.iso";
+        assert_eq!(picked(&[image("a", name, 99, None, 1)], &[]), (None, 1));
+        assert_eq!(picked(&[image("a", name, 100, Some("bb"), 1)], &[]), (None, 1));
+        assert_eq!(picked(&[image("a", name, 100, None, 1)], &["a"]), (None, 1));
+        assert_eq!(picked(&[image("", name, 100, Some("aa"), 1)], &[]), (None, 1));
+        let no_path = Image { path: String::new(), ..image("a", name, 100, Some("aa"), 1) };
+        assert_eq!(picked(&[no_path], &[]), (None, 1));
+        assert_eq!(picked(&[image("a", "other.iso", 100, Some("aa"), 1)], &[]), (None, 0));
+    }
+
+    #[test]
+    fn the_newest_of_several_is_taken_and_a_missing_md5_is_told() {
+        let name = "cloudtower-v4.a.b.iso";
+        let images = [
+            image("a", name, 100, Some("aa"), 5),
+            image("b", name, 100, Some("aa"), 9),
+            image("c", name, 100, Some("aa"), 7),
+        ];
+        assert_eq!(picked(&images, &[]), (Some("b".into()), 0));
+        assert_eq!(picked(&[image("a", name, 100, None, 1)], &[]), (Some("a".into()), 1));
+    }
+}
