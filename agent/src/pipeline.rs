@@ -3,8 +3,9 @@
 use crate::{
     step::Step,
     steps::{
-        configure_services::ConfigureServices, finish::Finish, initial_setup::InitialSetup, install::Install,
-        verify_https::VerifyHttps,
+        configure_network::ConfigureNetwork, configure_services::ConfigureServices, create_vm::CreateVm,
+        finish::Finish, initial_setup::InitialSetup, install::Install, preflight::Preflight, upload_iso::UploadIso,
+        verify_https::VerifyHttps, wait_guest_agent::WaitGuestAgent,
     },
 };
 
@@ -12,4 +13,15 @@ use crate::{
 pub type Pipeline = &'static [&'static dyn Step];
 
 /// The deployment of a CloudTower (`flow.md` 3).
-pub const PIPELINE: Pipeline = &[&Install, &VerifyHttps, &InitialSetup, &ConfigureServices, &Finish];
+pub const PIPELINE: Pipeline = &[
+    &Preflight,
+    &UploadIso,
+    &CreateVm,
+    &WaitGuestAgent,
+    &ConfigureNetwork,
+    &Install,
+    &VerifyHttps,
+    &InitialSetup,
+    &ConfigureServices,
+    &Finish,
+];
