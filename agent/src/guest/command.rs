@@ -42,6 +42,12 @@ impl Command {
         self
     }
 
+    /// Runs it as the account itself.
+    pub fn unprivileged(mut self) -> Self {
+        self.root = false;
+        self
+    }
+
     /// How long it may take, real time.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;

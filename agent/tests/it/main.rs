@@ -2,9 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod bench;
+mod cloudtower;
 mod controller;
 mod executor;
+mod guest;
+mod inside;
 mod journal;
 mod link;
 mod restart;
 mod settings;
+mod steps_guest;
