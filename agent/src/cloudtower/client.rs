@@ -7,7 +7,10 @@ use std::{
 };
 
 use gantry_proto::{Plan, Redactor, Secret, Secrets};
-use http::{HeaderValue, StatusCode, header::AUTHORIZATION};
+use http::{
+    HeaderValue, StatusCode,
+    header::{AUTHORIZATION, CONNECTION},
+};
 use serde_json::Value;
 use tracing::Instrument as _;
 
@@ -128,7 +131,9 @@ impl Client {
 
     async fn send(&self, call: Call, body: &Value, auth: Auth) -> Result<Answer, ErrorKind> {
         let path = if call.base == GRAPHQL { GRAPHQL.to_owned() } else { format!("{}/{}", call.base, call.name) };
-        let mut request = self.http.post(format!("{}{path}", self.base)).timeout(self.request_timeout).json(body);
+        let request = self.http.post(format!("{}{path}", self.base)).timeout(self.request_timeout);
+        // Each call shakes hands anew: a connection that is kept would hide that the certificate has been replaced.
+        let mut request = request.header(CONNECTION, "close").json(body);
         if auth == Auth::Token {
             let token = lock(&self.token).clone().ok_or(ErrorKind::NotLoggedIn)?;
             request = request.header(AUTHORIZATION, header(&token)?);

@@ -139,9 +139,16 @@ impl Guest {
 
     async fn run_unseen(&self, command: &Command) -> Result<Output, Error> {
         let session = self.current()?;
-        let mut output = session.run(command, self.password().as_ref()).await?;
-        output.scrub(&self.redactor);
-        Ok(output)
+        match session.run(command, self.password().as_ref()).await {
+            Ok(mut output) => {
+                output.scrub(&self.redactor);
+                Ok(output)
+            }
+            Err(Error::SudoRefused { user, said }) => {
+                Err(Error::SudoRefused { user, said: self.redactor.text(&said).into_owned() })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends the connection in order. Safe to call at any time.

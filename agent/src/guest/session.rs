@@ -3,14 +3,17 @@
 use std::{
     fmt, io,
     net::{Shutdown, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use gantry_proto::{Redactor, Secret};
 use russh::{
-    Channel, ChannelMsg, Disconnect, MethodKind,
-    client::{self, AuthResult, KeyboardInteractiveAuthResponse as Interactive},
+    Channel, ChannelMsg, Disconnect, MethodKind, MethodSet,
+    client::{self, AuthResult, DisconnectReason, KeyboardInteractiveAuthResponse as Interactive},
     keys::{HashAlg, PublicKeyOrCertificate},
 };
 use tokio::{
@@ -85,9 +88,25 @@ pub(super) struct Session {
     host_key: String,
     user: String,
     handle: client::Handle<HostKey>,
+    refused: Arc<AtomicBool>,
     sudo: OnceCell<Sudo>,
     // The last field: its drop ends the library's task, which lives on the socket.
     _socket: Socket,
+}
+
+/// What the server said to a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Login {
+    Accepted,
+    Refused,
+    /// Refused without another method left, or the connection is gone: the library tells both alike.
+    RefusedOrLost,
+}
+
+impl Login {
+    fn without(remaining: &MethodSet) -> Self {
+        if remaining.is_empty() { Self::RefusedOrLost } else { Self::Refused }
+    }
 }
 
 /// How root is had.
@@ -107,10 +126,11 @@ impl Drop for Socket {
     }
 }
 
-/// Compares the host key with the recorded one and remembers it.
+/// Compares the host key with the recorded one and remembers it; tells a refused login from a lost connection.
 struct HostKey {
     recorded: Option<String>,
     seen: Arc<Mutex<Option<String>>>,
+    refused: Arc<AtomicBool>,
 }
 
 impl client::Handler for HostKey {
@@ -122,6 +142,14 @@ impl client::Handler for HostKey {
         let accepted = self.recorded.as_ref().is_none_or(|recorded| *recorded == seen);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
         Ok(accepted)
+    }
+
+    /// A server that refuses and has no other method to offer: the library gives the connection up.
+    async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
+        if matches!(reason, DisconnectReason::Error(russh::Error::NoAuthMethod)) {
+            self.refused.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 }
 
@@ -146,14 +174,21 @@ impl Session {
             ..client::Config::default()
         };
         let seen = Arc::new(Mutex::new(None));
-        let handler = HostKey { recorded: recorded.map(str::to_owned), seen: seen.clone() };
+        let refused = Arc::new(AtomicBool::new(false));
+        let handler = HostKey { recorded: recorded.map(str::to_owned), seen: seen.clone(), refused: refused.clone() };
         let exchange = client::connect_stream(Arc::new(config), stream, handler);
         let exchanged = tokio::time::timeout_at(deadline, exchange).await;
         let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (exchanged, seen) {
-            (Ok(Ok(handle)), Some(host_key)) => {
-                Ok(Self { address, host_key, user: String::new(), handle, sudo: OnceCell::new(), _socket: socket })
-            }
+            (Ok(Ok(handle)), Some(host_key)) => Ok(Self {
+                address,
+                host_key,
+                user: String::new(),
+                handle,
+                refused,
+                sudo: OnceCell::new(),
+                _socket: socket,
+            }),
             (Ok(Err(_)), Some(seen)) if recorded.is_some_and(|recorded| recorded != seen) => {
                 Err(Error::HostKeyChanged { address, recorded: recorded.unwrap_or_default().to_owned(), seen })
             }
@@ -176,17 +211,25 @@ impl Session {
         self.user = user.to_owned();
         let address = self.address;
         match timeout(limit, self.authenticate(password)).await {
-            Ok(Ok(true)) => Ok(self),
-            Ok(Ok(false)) if self.is_closed() => Err(Error::Handshake { address, source: russh::Error::Disconnect }),
-            Ok(Ok(false)) => Err(Error::AuthRefused { address, user: user.to_owned() }),
+            Ok(Ok(Login::Accepted)) => Ok(self),
+            Ok(Ok(Login::RefusedOrLost)) if self.was_lost().await => {
+                Err(Error::Handshake { address, source: russh::Error::Disconnect })
+            }
+            Ok(Ok(_)) => Err(Error::AuthRefused { address, user: user.to_owned() }),
             Ok(Err(source)) => Err(Error::Handshake { address, source }),
             Err(_) => Err(Error::TimedOut { address, phase: "login", limit }),
         }
     }
 
-    async fn authenticate(&mut self, password: &Secret) -> Result<bool, russh::Error> {
+    /// After [`Login::RefusedOrLost`]: waits for the end of the connection, which tells.
+    async fn was_lost(&mut self) -> bool {
+        let ended = timeout(CLOSE_LIMIT, &mut self.handle).await.is_ok();
+        ended && !self.refused.load(Ordering::Acquire)
+    }
+
+    async fn authenticate(&mut self, password: &Secret) -> Result<Login, russh::Error> {
         match self.handle.authenticate_password(self.user.clone(), password.expose()).await? {
-            AuthResult::Success => Ok(true),
+            AuthResult::Success => Ok(Login::Accepted),
             // A server that does not offer passwords has not looked at ours: it may still ask for it as a question.
             AuthResult::Failure { remaining_methods, .. }
                 if !remaining_methods.contains(&MethodKind::Password)
@@ -194,16 +237,16 @@ impl Session {
             {
                 self.answer_questions(password).await
             }
-            AuthResult::Failure { .. } => Ok(false),
+            AuthResult::Failure { remaining_methods, .. } => Ok(Login::without(&remaining_methods)),
         }
     }
 
-    async fn answer_questions(&mut self, password: &Secret) -> Result<bool, russh::Error> {
+    async fn answer_questions(&mut self, password: &Secret) -> Result<Login, russh::Error> {
         let mut asked = self.handle.authenticate_keyboard_interactive_start(self.user.clone(), None).await?;
         for _ in 0..MAX_QUESTIONS {
             match asked {
-                Interactive::Success => return Ok(true),
-                Interactive::Failure { .. } => return Ok(false),
+                Interactive::Success => return Ok(Login::Accepted),
+                Interactive::Failure { remaining_methods, .. } => return Ok(Login::without(&remaining_methods)),
                 Interactive::InfoRequest { prompts, .. } => {
                     let hidden = |echo: bool| if echo { String::new() } else { password.expose().to_owned() };
                     let answers = prompts.iter().map(|prompt| hidden(prompt.echo)).collect();
@@ -211,7 +254,7 @@ impl Session {
                 }
             }
         }
-        Ok(matches!(asked, Interactive::Success))
+        Ok(if matches!(asked, Interactive::Success) { Login::Accepted } else { Login::Refused })
     }
 
     /// Runs a command to its end.

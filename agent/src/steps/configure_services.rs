@@ -77,7 +77,7 @@ async fn ntp(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
         Err(failure) if cx.plan.deployment.ntp_failure_is_warning => {
             facts.ntp = Some(ServersResult { servers: planned.clone(), applied: false });
             cx.save(facts).await?;
-            let fields = extra([("code", json!(failure.code)), ("causes", json!(failure.causes))]);
+            let fields = extra([("failure", json!(failure.code)), ("causes", json!(failure.causes))]);
             cx.note(Level::Warning, "ntp_failed", failure.message, fields).await
         }
         Err(failure) => Err(permanent(failure)),
@@ -165,7 +165,7 @@ async fn check_dns(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     match dns::verify(cx, facts).await {
         Err(StepError::Permanent(failure)) if failure.code != "guest_host_key_changed" => {
             let message = format!("the DNS servers could not be verified: {}", failure.message);
-            cx.note(Level::Warning, "dns_unverified", message, extra([("code", json!(failure.code))])).await
+            cx.note(Level::Warning, "dns_unverified", message, extra([("failure", json!(failure.code))])).await
         }
         result => result,
     }

@@ -40,7 +40,7 @@ impl Step for InitialSetup {
         let mut proved = false;
         for round in 0..ROUNDS {
             cx.check()?;
-            let state = tower::setup_state(cx).await?;
+            let state = tower::setup_state(cx, facts).await?;
             let ours = organization::ours(cx, &state)?;
             match (state.root_created, &ours) {
                 (true, _) if !proved => {

@@ -95,9 +95,16 @@ where
 }
 
 /// The set-up state, also of a CloudTower that tells it only to those who have logged in (`cloudtower.md` 4.3).
-pub(super) async fn setup_state(cx: &StepCx) -> Result<SetupState, StepError> {
+pub(super) async fn setup_state(cx: &StepCx, facts: &mut Facts) -> Result<SetupState, StepError> {
     let tower = &cx.outside.tower;
-    match try_ask(cx, || tower.setup_state()).await? {
+    let mut state = try_ask(cx, || tower.setup_state()).await?;
+    if let Err(error) = &state
+        && may_pin_again(cx, facts, error).await?
+    {
+        state = try_ask(cx, || tower.setup_state()).await?;
+        remember(cx, facts).await?;
+    }
+    match state {
         Ok(state) => Ok(state),
         Err(error) if error.is_auth() => {
             let organizations = try_ask(cx, || tower.organizations()).await?;

@@ -153,7 +153,10 @@ async fn a_real_server_runs_commands_with_status_output_and_signals() {
     let Some(sshd) = Sshd::start("") else { return };
     let guest = sshd.connected().await;
     let output = guest.run(&Command::new("both", "echo out; echo err >&2; exit 3")).await.unwrap();
-    assert_eq!((output.exit.clone(), output.stdout.text(), output.stderr.as_str()), (Exit::Code(3), "out\n".into(), "err"));
+    assert_eq!(
+        (output.exit.clone(), output.stdout.text(), output.stderr.as_str()),
+        (Exit::Code(3), "out\n".into(), "err")
+    );
     let output = guest.run(&Command::new("kill", "kill -TERM $$")).await.unwrap();
     assert!(matches!(output.exit, Exit::Signal(_) | Exit::Code(143)), "{:?}", output.exit);
     let odd = ["a b", "it's", "$(id)", "`id`", "\\", "中文", "-n", "*", "a\nb", ""];
@@ -295,7 +298,8 @@ async fn sudo_of_a_real_machine_works_with_and_without_a_password() {
 async fn a_closed_port_and_a_silent_one_are_told_in_time() {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let settings = Settings { guest: config::Guest { ssh_port: port, ..config::Guest::default() }, ..Settings::default() };
+    let settings =
+        Settings { guest: config::Guest { ssh_port: port, ..config::Guest::default() }, ..Settings::default() };
     let mut secrets = inside::secrets();
     secrets.ssh_password = Secret::new("x");
     let guest = Guest::new(&inside::plan(Ipv4Addr::LOCALHOST), &secrets, &settings, &Redactor::new());

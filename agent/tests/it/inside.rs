@@ -1,12 +1,7 @@
 //! A simulated VM with its CloudTower, and a job that works on it: what the tests of guest, CloudTower and their steps
 //! share.
 
-use std::{
-    net::Ipv4Addr,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use gantry_agent::{
     config::Settings,
@@ -20,12 +15,7 @@ use gantry_agent::{
     },
 };
 use gantry_proto::{Failure, JobId, Plan, Redactor, Secret, Secrets};
-use gantry_sim::{
-    Core, Sim, SimOptions,
-    cloudtower::Tower,
-    guest::GuestRecord,
-    world::GuestEvent,
-};
+use gantry_sim::{Core, Sim, SimOptions, cloudtower::Tower, guest::GuestRecord, world::GuestEvent};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -197,12 +187,8 @@ impl Inside {
     /// The log as it lies in the guest.
     pub(crate) async fn guest_log(&self) -> String {
         let known = self.guest().host_key;
-        let guest = gantry_agent::guest::Guest::new(
-            &self.cx.plan,
-            &self.cx.secrets,
-            &self.cx.settings,
-            &Redactor::new(),
-        );
+        let guest =
+            gantry_agent::guest::Guest::new(&self.cx.plan, &self.cx.secrets, &self.cx.settings, &Redactor::new());
         let greeting = guest.greet(known.as_deref(), PATIENCE).await.unwrap();
         guest.login(greeting, "cloudtower").await.unwrap();
         let command = gantry_agent::guest::scripts::read_log("/home/cloudtower/installer.out", 0, 64 << 20);

@@ -244,6 +244,11 @@ impl Follow {
                 format!("the installer's pre-check {} failed: {last}", checks.join(", ")),
                 remedy_for(&checks),
             ),
+            (Some(rc @ 129..), true) => (
+                "installer_killed",
+                format!("the installer was killed by signal {} and without its success text: {last}", rc - 128),
+                "look at the VM's console for a reboot or a lack of memory, then retry the job",
+            ),
             (Some(rc), true) => (
                 "installer_failed",
                 format!("the installer ended with {rc} and without its success text: {last}"),
