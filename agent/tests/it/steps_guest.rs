@@ -310,8 +310,8 @@ async fn the_success_line_is_found_in_every_dress() {
 #[tokio::test]
 async fn the_log_may_come_late_and_be_cut() {
     let mut inside = Inside::start(|options| {
-        options.modes.guest.log_missing_s = 190;
-        options.guest.installer_s = 260;
+        options.modes.guest.log_missing_s = 260;
+        options.guest.installer_s = 330;
     })
     .await;
     inside.run(&Install).await.unwrap();
