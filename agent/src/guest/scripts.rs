@@ -1,7 +1,7 @@
 //! Every command that is ever run in the guest. The scripts are POSIX `sh`; what varies reaches them as `$1`, `$2`, …
 //!
 //! Our files in the working directory: `installer.out` (output), `installer.pid` and `installer.rc` (of the wrapper that
-//! runs the installer), `preinstall.pid`, `preinstall.rc`, and one directory for each start, so that a start whose
+//! runs the installer), the same three of preinstall.sh, and one directory for each start, so that a start whose
 //! answer was lost cannot happen twice (L12).
 
 use std::{net::Ipv4Addr, time::Duration};
@@ -50,22 +50,33 @@ chmod 644 "$file.gantry" && mv -f "$file.gantry" "$file""#;
         .root()
 }
 
-/// Runs preinstall.sh to its end and leaves its exit status in a file.
+/// Runs preinstall.sh to its end, leaves its exit status in a file and prints what it said. It neither hears of a lost
+/// connection nor writes into one: what it began it ends, and its status is its own.
 pub fn preinstall(settings: &config::Guest, limit: Duration) -> Command {
     const SCRIPT: &str = r#"
 work=$1; script=$2
 mkdir -p "$work" || exit 4
+trap '' HUP
 rm -f "$work/preinstall.rc"
 echo "$$" >"$work/preinstall.pid" || exit 4
-sh "$script" </dev/null
+sh "$script" </dev/null >"$work/preinstall.out" 2>&1
 rc=$?
 echo "$rc" >"$work/preinstall.rc"
+cat "$work/preinstall.out"
 exit "$rc""#;
     Command::new(PREINSTALL, SCRIPT)
         .arg(&settings.work_dir)
         .arg(&settings.preinstall)
         .root()
         .limit(limit)
+        .keep(settings.max_output_bytes)
+}
+
+/// Prints what preinstall.sh said, after a lost connection.
+pub fn preinstall_output(settings: &config::Guest) -> Command {
+    Command::new("read-preinstall-output", "cat -- \"$1/preinstall.out\"")
+        .arg(&settings.work_dir)
+        .root()
         .keep(settings.max_output_bytes)
 }
 
@@ -251,6 +262,7 @@ mod tests {
         assert_eq!((output.status.code(), output.stdout), (Some(5), b"preparing\n".to_vec()));
         let status = Status::parse(&place.run(&preinstall_status(&place.settings)).stdout);
         assert_eq!((status.rc, status.alive), (Some(5), false));
+        assert_eq!(place.run(&preinstall_output(&place.settings)).stdout, b"preparing\n");
     }
 
     #[test]

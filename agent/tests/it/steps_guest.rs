@@ -314,8 +314,8 @@ async fn the_success_line_is_found_in_every_dress() {
 #[tokio::test]
 async fn the_log_may_come_late_and_be_cut() {
     let mut inside = Inside::start(|options| {
-        options.modes.guest.log_missing_s = 260;
-        options.guest.installer_s = 330;
+        options.modes.guest.log_missing_s = 500;
+        options.guest.installer_s = 560;
     })
     .await;
     inside.run(&Install).await.unwrap();

@@ -45,11 +45,9 @@ pub(super) async fn run(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError>
             _ => {}
         }
         shell::reach(cx, facts, timing.ssh_reconnect_limit_s).await?;
-        match settled(cx, facts, deadline).await?.rc {
-            Some(0) => return done(cx, facts).await,
-            Some(rc) => return Err(failed(&rc.to_string(), &Captured::default())),
-            None => {}
-        }
+        let Some(rc) = settled(cx, facts, deadline).await?.rc else { continue };
+        let output = shell::run(cx, facts, &scripts::preinstall_output(&cx.settings.guest)).await?;
+        return if rc == 0 { done(cx, facts).await } else { Err(failed(&rc.to_string(), &output.stdout)) };
     }
     let message = format!("preinstall.sh was lost {RUNS} times with the SSH connection");
     let remedy = "find out why the SSH connection breaks, then retry the job";
