@@ -229,6 +229,10 @@ impl JobLog {
     /// Keeps the progress files up to date for as long as it is polled.
     pub async fn write_progress(&self) {
         let mut samples = self.sample.subscribe();
+        // What was told before counts as new.
+        if samples.borrow().is_some() {
+            samples.mark_changed();
+        }
         let mut next = Instant::now();
         // The sender lives as long as `self`.
         while samples.changed().await.is_ok() {

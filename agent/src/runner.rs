@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use gantry_proto::{JobId, Plan, Redactor, Sample, v1};
+use gantry_proto::{JobId, Plan, Redactor, Sample, trace::TraceContext, v1};
 use tokio::{
     sync::{Semaphore, watch},
     task::spawn_blocking,
@@ -96,6 +96,11 @@ impl Runner {
     /// The journal of every job.
     pub fn journals(&self) -> Vec<(JobId, Arc<Journal>)> {
         self.jobs().iter().map(|(id, entry)| (*id, entry.journal.clone())).collect()
+    }
+
+    /// The trace that a job's order came in.
+    pub fn trace(&self, job: JobId) -> TraceContext {
+        self.entry(job).map(|entry| entry.trace()).unwrap_or_default()
     }
 
     /// The newest progress of every job at work.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use gantry_proto::{JobId, Sample, v1};
+use gantry_proto::{JobId, Sample, trace::TraceContext, v1};
 use jiff::Timestamp;
 use tokio::time::Instant;
 use v1::open_request::Item;
@@ -35,6 +35,8 @@ pub(super) struct Outbox {
 /// One job on the line.
 struct Sending {
     reader: EventReader,
+    /// The job's own: what the controller does with its events belongs to the same trace.
+    trace: TraceContext,
     acked: u64,
 }
 
@@ -72,7 +74,8 @@ impl Outbox {
                 events are not sent: was the data directory restored from a copy?");
             return;
         }
-        self.jobs.insert(job, Sending { reader: journal.events_after(stored), acked: stored });
+        let (reader, trace) = (journal.events_after(stored), self.runner.trace(job));
+        self.jobs.insert(job, Sending { reader, trace, acked: stored });
         self.turn.push_back(job);
     }
 
@@ -125,27 +128,27 @@ impl Outbox {
             || (self.room() > 0 && self.has_events())
     }
 
-    /// The most urgent thing.
-    pub(super) async fn next(&mut self) -> std::io::Result<Option<Item>> {
+    /// The most urgent thing, in the trace that it belongs to.
+    pub(super) async fn next(&mut self) -> std::io::Result<Option<v1::OpenRequest>> {
         if Instant::now() >= self.next_beat {
             self.next_beat = Instant::now() + self.beat;
             self.beats += 1;
-            return Ok(Some(Item::Heartbeat(v1::Heartbeat { number: self.beats })));
+            return Ok(Some(message(Item::Heartbeat(v1::Heartbeat { number: self.beats }), None)));
         }
         if self.update_due() {
-            return Ok(self.updates.pop_front().map(Item::OrderUpdate));
+            return Ok(self.updates.pop_front().map(|update| message(Item::OrderUpdate(update), None)));
         }
-        if let Some(batch) = self.events().await? {
-            return Ok(Some(Item::Events(batch)));
+        if let Some(events) = self.events().await? {
+            return Ok(Some(events));
         }
         if let Some(sample) = self.samples.pop_front() {
-            return Ok(Some(Item::Sample((&sample).into())));
+            return Ok(Some(message(Item::Sample((&sample).into()), None)));
         }
-        Ok(self.isos.take().map(|isos| Item::Isos(v1::IsoList { isos })))
+        Ok(self.isos.take().map(|isos| message(Item::Isos(v1::IsoList { isos }), None)))
     }
 
     /// A batch of the next job in turn that has something.
-    async fn events(&mut self) -> std::io::Result<Option<v1::EventBatch>> {
+    async fn events(&mut self) -> std::io::Result<Option<v1::OpenRequest>> {
         let most = self.room().min(self.limits.batch_events.max(1));
         if most == 0 {
             return Ok(None);
@@ -157,7 +160,8 @@ impl Outbox {
             let events = sending.reader.page(most, self.limits.batch_bytes.max(1)).await?;
             if !events.is_empty() {
                 let events = events.iter().map(Into::into).collect();
-                return Ok(Some(v1::EventBatch { job_id: job.to_string(), events }));
+                let batch = v1::EventBatch { job_id: job.to_string(), events };
+                return Ok(Some(message(Item::Events(batch), Some(&sending.trace))));
             }
         }
         Ok(None)
@@ -178,4 +182,10 @@ impl Outbox {
         let open: u64 = self.jobs.values().map(|job| job.reader.seq().saturating_sub(job.acked)).sum();
         self.limits.window_events.max(1).saturating_sub(usize::try_from(open).unwrap_or(usize::MAX))
     }
+}
+
+/// A message; without a trace of its own in that of the current span.
+pub(super) fn message(item: Item, trace: Option<&TraceContext>) -> v1::OpenRequest {
+    let trace = trace.cloned().unwrap_or_else(gantry_telemetry::inject);
+    v1::OpenRequest { item: Some(item), trace: trace.into_iter().collect() }
 }

@@ -14,7 +14,10 @@ use tonic::Streaming;
 use tracing::Instrument as _;
 use v1::{OrderStage, agent_link_client::AgentLinkClient, open_request::Item as Out, open_response::Item as In};
 
-use super::{Cut, Link, ms, outbox::Outbox};
+use super::{
+    Cut, Link, ms,
+    outbox::{Outbox, message},
+};
 
 /// Messages that wait for the line; more would only make the newest of them old.
 const WAITING: usize = 2;
@@ -34,7 +37,7 @@ impl Link {
             let (sender, receiver) = mpsc::channel(WAITING);
             let isos = self.scan().await;
             // Before the call: the controller answers only when it has Hello.
-            let hello = message(Out::Hello(self.hello(isos.clone())));
+            let hello = message(Out::Hello(self.hello(isos.clone())), None);
             sender.try_send(hello).map_err(|_| Cut::Closed)?;
             let mut client = AgentLinkClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
             let limit = ms(self.settings.link.hello_timeout_ms);
@@ -94,8 +97,8 @@ impl Link {
                 }
                 permit = sender.reserve(), if outbox.is_due() => {
                     let permit = permit.map_err(|_| Cut::Closed)?;
-                    if let Some(item) = outbox.next().await.map_err(Cut::Disk)? {
-                        permit.send(message(item));
+                    if let Some(message) = outbox.next().await.map_err(Cut::Disk)? {
+                        permit.send(message);
                     }
                 }
                 () = sleep_until(next_scan) => {
@@ -166,10 +169,6 @@ impl Link {
         let isos = self.isos.clone();
         spawn_blocking(move || isos()).await.unwrap_or_default()
     }
-}
-
-fn message(item: Out) -> v1::OpenRequest {
-    v1::OpenRequest { item: Some(item), trace: gantry_telemetry::inject().into_iter().collect() }
 }
 
 fn cut(status: tonic::Status) -> Cut {

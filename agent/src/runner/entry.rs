@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use gantry_proto::trace::TraceContext;
 use tokio_util::sync::CancellationToken;
 
 use super::lock;
@@ -26,6 +27,7 @@ struct State {
     /// SHA-256 of the plan, hexadecimal.
     sha256: String,
     start_order: u64,
+    trace: TraceContext,
     cancels: Vec<CancelRecord>,
     /// What excludes another job; empty until the plan has been read.
     target: String,
@@ -36,8 +38,8 @@ struct State {
 impl Entry {
     pub(super) fn new(journal: Arc<Journal>, folded: &Folded, token: CancellationToken) -> Self {
         let mut state = State { cancels: folded.cancels.clone(), ..State::default() };
-        if let Some(StartRecord { order, sha256, .. }) = &folded.start {
-            (state.start_order, state.sha256) = (*order, sha256.clone());
+        if let Some(StartRecord { order, sha256, trace, .. }) = &folded.start {
+            (state.start_order, state.sha256, state.trace) = (*order, sha256.clone(), trace.clone());
         }
         if !folded.cancels.is_empty() {
             token.cancel();
@@ -47,6 +49,10 @@ impl Entry {
 
     pub(super) fn sha256(&self) -> String {
         lock(&self.state).sha256.clone()
+    }
+
+    pub(super) fn trace(&self) -> TraceContext {
+        lock(&self.state).trace.clone()
     }
 
     pub(super) fn target(&self) -> String {

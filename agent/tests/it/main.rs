@@ -9,6 +9,8 @@ mod guest;
 mod inside;
 mod journal;
 mod link;
+mod program;
+mod progress;
 mod restart;
 mod settings;
 mod steps_guest;
