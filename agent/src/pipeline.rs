@@ -25,3 +25,20 @@ pub const PIPELINE: Pipeline = &[
     &ConfigureServices,
     &Finish,
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_step_has_an_id_of_its_own_and_a_sane_row() {
+        let table: Vec<_> = PIPELINE.iter().map(|step| step.info()).collect();
+        let ids: BTreeSet<_> = table.iter().map(|info| info.id.as_str().to_owned()).collect();
+        assert_eq!(ids.len(), table.len());
+        for info in table {
+            assert!(info.attempts >= 1 && !info.title.is_empty() && !info.id.as_str().contains(' '), "{info:?}");
+        }
+    }
+}
