@@ -55,6 +55,10 @@ async fn the_whole_way_from_ssh_to_the_summary() {
     let tower = inside.tower_state();
     assert_eq!((tower.users.len(), tower.organizations.len()), (1, 1));
     assert_eq!(tower.ntp, ["192.0.2.2", "ntp.example.net"]);
+    let log = inside.stage_log();
+    let summary = log.iter().find(|line| line["extra"]["code"] == "summary").unwrap();
+    assert!(summary["extra"]["elapsed"].as_f64().unwrap() >= 200.0, "{summary}");
+    assert!(summary["extra"]["serial"].is_string() && summary["extra"]["log_path"].is_string(), "{summary}");
     assert_eq!(inside.codes().last().map(String::as_str), Some("summary"));
     assert!(!inside.cx.outside.guest.is_connected(), "SSH is closed");
     assert_installed_once(&inside).await;
