@@ -62,8 +62,6 @@ pub(crate) enum CellValue {
     NoResult,
     /// Text beyond the limit of spreadsheet programs.
     TooLong,
-    /// Stands in the table of shared strings; resolved before anybody sees it.
-    Shared(u32),
 }
 
 impl fmt::Debug for CellValue {
@@ -76,29 +74,6 @@ impl fmt::Debug for CellValue {
             Self::Error(_) => "Error(..)",
             Self::NoResult => "NoResult",
             Self::TooLong => "TooLong",
-            Self::Shared(_) => "Shared(..)",
         })
     }
-}
-
-/// `_x000A_` is how the format writes a character that XML cannot hold.
-pub(super) fn unescaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("_x") {
-        let code = rest.get(at + 2..at + 6).filter(|code| code.bytes().all(|b| b.is_ascii_hexdigit()));
-        let c = code.and_then(|code| u32::from_str_radix(code, 16).ok()).and_then(char::from_u32);
-        match (c, rest.get(at + 6..at + 7)) {
-            (Some(c), Some("_")) => {
-                out.push_str(&rest[..at]);
-                out.push(c);
-                rest = &rest[at + 7..];
-            }
-            _ => {
-                out.push_str(&rest[..at + 2]);
-                rest = &rest[at + 2..];
-            }
-        }
-    }
-    out + rest
 }

@@ -14,8 +14,16 @@ pub(crate) const PARTS_MAX: usize = 10_000;
 pub(crate) const SHEETS_MAX: usize = 255;
 /// As much of a sheet's XML is read before its row 40 must have come, bytes.
 pub(crate) const SHEET_READ_MAX: u64 = 32 << 20;
-/// The most cells that are kept of a sheet.
-pub(crate) const CELLS_MAX: usize = 4_000;
+/// The most XML of one part that is handed on to be read, bytes.
+pub(crate) const KEPT_MAX: usize = 16 << 20;
+/// The most shared strings, found or claimed by `uniqueCount`: a reader reserves 24 bytes for each.
+pub(crate) const STRINGS_MAX: u32 = 1 << 20;
+/// The largest index `si` of a shared formula: readers make a table up to it.
+pub(crate) const SHARED_FORMULAS_MAX: u32 = 65_535;
+/// The most cell styles and number formats that a spreadsheet program makes.
+pub(crate) const STYLES_MAX: usize = 65_536;
+/// The longest code of a number format, bytes. Spreadsheet programs stop at 255 characters.
+pub(crate) const FORMAT_MAX: usize = 1024;
 /// The longest text of a cell, characters: the limit of spreadsheet programs.
 pub(crate) const TEXT_MAX: usize = 32_767;
 /// The longest single piece of XML (a tag or a run of text), bytes.

@@ -1,103 +1,78 @@
-//! Which cell styles show a number as a date or a time: the only thing that a reader of values wants from the styles.
+//! Vets the styles: only the number formats of the used cell styles are kept, for they tell dates from numbers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io::BufRead,
+};
+
+use quick_xml::escape::escape;
 
 use super::{
     archive::Archive,
-    fault::Fault,
+    fault::{FORMAT_MAX, Fault, STYLES_MAX},
     xml::{Token, Xml},
 };
 
-/// The most cell styles and number formats that a spreadsheet program makes.
-const STYLES_MAX: usize = 65_536;
-
-/// The numbers of the cell styles (attribute `s`) with a date format.
-pub(super) fn date_styles(archive: &mut Archive<'_>, part: &str) -> Result<BTreeSet<u32>, Fault> {
+/// The part as calamine shall see it, with the formats of the cell styles in `used` (attribute `s` of a cell).
+pub(super) fn vet(archive: &mut Archive<'_>, part: &str, used: &BTreeSet<u32>) -> Result<String, Fault> {
     let mut xml = archive.index_part(part)?;
-    let mut dates = BTreeSet::new();
     let mut custom = BTreeMap::new();
     loop {
         match xml.next()? {
             Token::Open(element) if element.is("numFmt") => {
                 let id = element.attribute("numFmtId").and_then(|id| id.parse::<u32>().ok());
                 if let (Some(id), Some(code)) = (id, element.attribute("formatCode")) {
-                    custom.insert(id, shows_a_date(&code));
+                    if code.len() > FORMAT_MAX {
+                        return Err(xml.excessive("a number format's length"));
+                    }
+                    custom.insert(id, code);
                 }
                 if custom.len() > STYLES_MAX {
                     return Err(Fault::TooMany { what: "number formats", limit: STYLES_MAX });
                 }
             }
             Token::Open(element) if element.is("cellXfs") => break,
-            Token::End => return Ok(dates),
+            Token::End => return Ok("<styleSheet></styleSheet>".to_owned()),
             _ => {}
         }
     }
-    cell_formats(&mut xml, &custom, &mut dates)?;
-    Ok(dates)
+    let formats = cell_formats(&mut xml, used)?;
+    Ok(style_sheet(&custom, &formats))
 }
 
-fn cell_formats<R: std::io::BufRead>(
-    xml: &mut Xml<R>,
-    custom: &BTreeMap<u32, bool>,
-    dates: &mut BTreeSet<u32>,
-) -> Result<(), Fault> {
+/// The number format of each cell style, 0 (general) for those that are not used.
+fn cell_formats<R: BufRead>(xml: &mut Xml<R>, used: &BTreeSet<u32>) -> Result<Vec<u32>, Fault> {
+    let mut formats = Vec::new();
     let mut number = 0_u32;
     loop {
         match xml.next()? {
             Token::Open(element) if element.is("xf") => {
-                let format = element.attribute("numFmtId").and_then(|id| id.parse::<u32>().ok()).unwrap_or(0);
-                if custom.get(&format).copied().unwrap_or_else(|| built_in_date(format)) {
-                    dates.insert(number);
-                }
+                let format = element.attribute("numFmtId").and_then(|id| id.parse::<u32>().ok());
+                formats.push(format.filter(|_| used.contains(&number)).unwrap_or(0));
                 number += 1;
-                if number as usize > STYLES_MAX {
+                if formats.len() > STYLES_MAX {
                     return Err(Fault::TooMany { what: "cell styles", limit: STYLES_MAX });
                 }
             }
-            Token::Close(name) if name == "cellXfs" => return Ok(()),
-            Token::End => return Ok(()),
+            Token::Close(name) if name == "cellXfs" => return Ok(formats),
+            Token::End => return Ok(formats),
             _ => {}
         }
     }
 }
 
-/// The formats that every program knows by number, East Asian ones included.
-fn built_in_date(format: u32) -> bool {
-    matches!(format, 14..=22 | 27..=36 | 45..=47 | 50..=58)
-}
-
-/// Looks for day, month, year, hour or second letters outside quotes, brackets and escapes.
-fn shows_a_date(code: &str) -> bool {
-    let mut chars = code.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => drop(chars.by_ref().find(|c| *c == '"')),
-            '\\' | '_' | '*' => drop(chars.next()),
-            '[' => {
-                let inside: String = chars.by_ref().take_while(|c| *c != ']').collect();
-                if !inside.is_empty() && inside.chars().all(|c| matches!(c.to_ascii_lowercase(), 'h' | 'm' | 's')) {
-                    return true;
-                }
-            }
-            'd' | 'D' | 'm' | 'M' | 'y' | 'Y' | 'h' | 'H' | 's' | 'S' => return true,
-            ';' => return false,
-            _ => {}
+fn style_sheet(custom: &BTreeMap<u32, String>, formats: &[u32]) -> String {
+    let mut codes = String::new();
+    let mut styles = String::new();
+    // Writing to a string cannot fail.
+    for id in formats.iter().collect::<BTreeSet<_>>() {
+        if let Some(code) = custom.get(id) {
+            let _ = write!(codes, "<numFmt numFmtId=\"{id}\" formatCode=\"{}\"/>", escape(code.as_str()));
         }
     }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shows_a_date;
-
-    #[test]
-    fn date_formats_are_told_from_number_formats() {
-        for code in ["m/d", "yyyy\"年\"m\"月\"d\"日\"", "[h]:mm:ss", "[$-804]yyyy-mm-dd", "h:mm AM/PM"] {
-            assert!(shows_a_date(code), "{code}");
-        }
-        for code in ["General", "0", "0.00E+00", "@", "#,##0 \"days\"", "[Red]0", "0_d", "\"mm\"0", "0;d"] {
-            assert!(!shows_a_date(code), "{code}");
-        }
+    for id in formats {
+        let _ = write!(styles, "<xf numFmtId=\"{id}\"/>");
     }
+    format!("<styleSheet><numFmts>{codes}</numFmts><cellXfs>{styles}</cellXfs></styleSheet>")
 }

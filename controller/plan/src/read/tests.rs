@@ -1,4 +1,4 @@
-//! The reader against calamine on honest files, and against files that calamine must never see.
+//! What the vet lets through unchanged, and what calamine must never see.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use super::*;
 use crate::fields::SHEETS;
 
 #[test]
-fn values_agree_with_calamine() {
+fn vetting_changes_no_value() {
     let mut files = vec![Workbook::valid().bytes(), Workbook::valid().saved(Saving::Spreadsheet).bytes()];
     let odd = |saving| {
         Workbook::valid()
@@ -69,7 +69,6 @@ fn values_agree_with_calamine() {
                         CellValue::Error(error) => format!("error {error}"),
                         CellValue::NoResult => "no result".to_owned(),
                         CellValue::TooLong => "too long".to_owned(),
-                        CellValue::Shared(_) => "shared".to_owned(),
                     };
                     (at, shown)
                 })
@@ -83,14 +82,8 @@ fn values_agree_with_calamine() {
 
 #[test]
 fn a_formula_with_an_empty_result_is_blank_and_one_without_a_result_is_not() {
-    let xml = |cell: &str| {
-        rewrite(Workbook::valid().bytes(), "xl/worksheets/sheet10.xml", |xml| {
-            xml.replacen("<row r=\"18\">", &format!("<row r=\"13\">{cell}</row><row r=\"18\">"), 1)
-        })
-    };
     let value = |cell: &str| {
-        let bytes = xml(cell);
-        let book = read(&bytes, &["集群管理信息"]);
+        let book = read(&with_cell(cell), &["集群管理信息"]);
         book.map(|book| book.sheets["集群管理信息"].get(Position { row: 13, column: 24 }).cloned())
     };
     assert_eq!(value("<c r=\"X13\" t=\"str\"><f>A1</f><v></v></c>"), Ok(None));
@@ -109,20 +102,111 @@ fn a_formula_with_an_empty_result_is_blank_and_one_without_a_result_is_not() {
 }
 
 #[test]
-fn claims_about_sizes_reserve_nothing() {
-    let honest = Workbook::valid().saved(Saving::Spreadsheet).bytes();
-    let claims = rewrite(honest.clone(), "xl/sharedStrings.xml", |xml| {
-        let at = xml.find("uniqueCount=\"").expect("the attribute");
-        format!("{}uniqueCount=\"9999999999999\" x=\"{}", &xml[..at], &xml[at + 13..])
+fn a_claimed_number_of_shared_strings_is_refused_when_it_is_beyond_the_limit() {
+    let claiming = |count: &str| {
+        rewrite(Workbook::valid().saved(Saving::Spreadsheet).bytes(), "xl/sharedStrings.xml", |xml| {
+            let at = xml.find("uniqueCount=\"").expect("the attribute");
+            format!("{}uniqueCount=\"{count}\" x=\"{}", &xml[..at], &xml[at + 13..])
+        })
+    };
+    for count in ["4000000000", "4294967295", "9999999999999", "18446744073709551615", "1048577", "-1", "many", ""] {
+        let refused = Err(Fault::Excessive { part: "xl/sharedStrings.xml".to_owned(), what: "shared strings" });
+        assert_eq!(read(&claiming(count), &SHEETS).map(|_| ()), refused, "{count}");
+    }
+    for count in ["0", "1048576"] {
+        assert_eq!(read(&claiming(count), &SHEETS).map(|_| ()), Ok(()), "{count}");
+    }
+    let more = rewrite(Workbook::valid().saved(Saving::Spreadsheet).bytes(), "xl/sharedStrings.xml", |xml| {
+        xml.replacen("<si>", &format!("{}<si>", "<si/>".repeat(1_050_000)), 1)
     });
-    assert!(read(&claims, &SHEETS).is_ok());
-    let formula = "<c r=\"D13\"><f t=\"shared\" si=\"4294967295\" ref=\"D13:D14\">A1</f><v>1</v></c>";
-    let shared = rewrite(honest, "xl/worksheets/sheet10.xml", |xml| {
-        xml.replacen("<row r=\"18\">", &format!("<row r=\"13\">{formula}</row><row r=\"18\">"), 1)
+    let refer = rewrite(more, "xl/worksheets/sheet10.xml", |xml| {
+        xml.replacen("<row r=\"18\">", "<row r=\"13\"><c r=\"D13\" t=\"s\"><v>1049999</v></c></row><row r=\"18\">", 1)
     });
-    let book = read(&shared, &SHEETS).expect("good");
-    let cell = book.sheets["集群管理信息"].get(Position { row: 13, column: 4 });
-    assert_eq!(cell, Some(&CellValue::Number(1.0)));
+    let refused = read(&refer, &SHEETS).map(|_| ());
+    assert!(matches!(refused, Err(Fault::Excessive { what: "shared strings", .. })), "{refused:?}");
+}
+
+#[test]
+fn a_claimed_index_of_a_shared_formula_is_refused_when_it_is_beyond_the_limit() {
+    for index in ["65536", "4294967295", "18446744073709551615", "99999999999999999999999", "-1", "x"] {
+        let cell = format!("<c r=\"X13\"><f t=\"shared\" si=\"{index}\" ref=\"X13:X14\">A1</f><v>1</v></c>");
+        let refused = Err(Fault::Excessive { part: "xl/worksheets/sheet10.xml".to_owned(), what: "shared formulas" });
+        assert_eq!(read(&with_cell(&cell), &SHEETS).map(|_| ()), refused, "{index}");
+    }
+    let cell = "<c r=\"X13\"><f t=\"shared\" si=\"65535\" ref=\"X13:X14\">A1</f><v>1</v></c>";
+    let book = read(&with_cell(cell), &SHEETS).expect("good");
+    assert_eq!(book.sheets["集群管理信息"].get(Position { row: 13, column: 24 }), Some(&CellValue::Number(1.0)));
+}
+
+/// What makes calamine itself panic, stop or reserve without bound never reaches it.
+#[test]
+fn constructs_that_calamine_does_not_survive_are_left_out() {
+    let value = |cell: &str| {
+        let book = read(&with_cell(cell), &["集群管理信息"]).expect("good");
+        book.sheets["集群管理信息"].get(Position { row: 13, column: 24 }).cloned()
+    };
+    let text = |text: &str| Some(CellValue::Text(text.to_owned().into()));
+    // The range of a shared formula is turned round: a subtraction that overflows.
+    assert_eq!(
+        value("<c r=\"X13\"><f t=\"shared\" si=\"1\" ref=\"X13:A1\">A1</f><v>1</v></c>"),
+        Some(CellValue::Number(1.0))
+    );
+    assert_eq!(
+        value("<c r=\"X13\"><f t=\"shared\" si=\"1\" ref=\"ZZZZZZZZ9999999999\">A1</f></c>"),
+        Some(CellValue::NoResult)
+    );
+    // One cell that a strict reader would give the whole workbook up for.
+    assert_eq!(value("<c r=\"X13\" t=\"e\"><v>#SPILL!</v></c>"), Some(CellValue::Error("#VALUE!".to_owned())));
+    assert_eq!(value("<c r=\"X13\" t=\"n\"><v>many</v></c>"), text("many"));
+    assert_eq!(value("<c r=\"X13\" t=\"n\"><v>1e999</v></c>"), text("1e999"));
+    assert_eq!(value("<c r=\"X13\" t=\"n\"><v> 1&#50; </v></c>"), Some(CellValue::Number(12.0)));
+    assert!(value("<c r=\"X13\"><v>+.5</v></c>").is_some());
+    assert_eq!(value("<c r=\"X13\" t=\"new\"><v>a&amp;b</v></c>"), text("a&b"));
+    assert_eq!(value("<c r=\"X13\" t=\"str\"><v>a&#13;\nb&lt;</v></c>"), text("a\r\nb<"));
+    assert_eq!(value("<c r=\"X13\" s=\"99999999999999999999\"><v>1</v></c>"), Some(CellValue::Number(1.0)));
+    assert_eq!(value("<c r=\"X13\" s=\"2\"><v>45691</v></c>"), Some(CellValue::Date));
+    assert_eq!(value("<c r=\"X13\" t=\"d\"><v>2025-02-03</v></c>"), Some(CellValue::Date));
+
+    for dimension in ["B2:A1", "ZZZZZZZZ99999999999", "A1:B2:C3", ""] {
+        let bytes = rewrite(Workbook::valid().bytes(), "xl/worksheets/sheet10.xml", |xml| {
+            xml.replacen("<sheetData>", &format!("<dimension ref=\"{dimension}\"/><sheetData>"), 1)
+        });
+        assert_eq!(read(&bytes, &SHEETS).map(|_| ()), Ok(()), "{dimension}");
+    }
+}
+
+#[test]
+fn date_formats_are_told_from_number_formats() {
+    let cell = |format: &str| {
+        let bytes = rewrite(with_cell("<c r=\"X13\" s=\"2\"><v>45691</v></c>"), "xl/styles.xml", |xml| {
+            xml.replacen("formatCode=\"m/d\"", &format!("formatCode=\"{}\"", quick_xml::escape::escape(format)), 1)
+        });
+        let book = read(&bytes, &["集群管理信息"]).expect("good");
+        book.sheets["集群管理信息"].get(Position { row: 13, column: 24 }).cloned()
+    };
+    for code in ["m/d", "yyyy\"年\"m\"月\"d\"日\"", "[h]:mm:ss", "[$-804]yyyy-mm-dd", "h:mm AM/PM"] {
+        assert_eq!(cell(code), Some(CellValue::Date), "{code}");
+    }
+    for code in ["General", "0", "0.00E+00", "@", "#,##0 \"days\"", "[Red]0", "0_d", "\"mm\"0", "0;d"] {
+        assert_eq!(cell(code), Some(CellValue::Number(45_691.0)), "{code}");
+    }
+}
+
+#[test]
+fn number_formats_and_styles_are_bounded() {
+    let styles = |from: &str, to: &str| {
+        rewrite(Workbook::valid().bytes(), "xl/styles.xml", |xml| {
+            assert!(xml.contains(from));
+            xml.replacen(from, to, 1)
+        })
+    };
+    let long = styles("formatCode=\"m/d\"", &format!("formatCode=\"{}\"", "0".repeat(1025)));
+    assert!(matches!(read(&long, &SHEETS), Err(Fault::Excessive { what: "a number format's length", .. })));
+    let many = styles("</cellXfs>", &format!("{}</cellXfs>", "<xf/>".repeat(65_536)));
+    assert_eq!(read(&many, &SHEETS).map(|_| ()), Err(Fault::TooMany { what: "cell styles", limit: 65_536 }));
+    let formats: String = (0..65_537).map(|id| format!("<numFmt numFmtId=\"{id}\" formatCode=\"0\"/>")).collect();
+    let many = styles("</numFmts>", &format!("{formats}</numFmts>"));
+    assert_eq!(read(&many, &SHEETS).map(|_| ()), Err(Fault::TooMany { what: "number formats", limit: 65_536 }));
 }
 
 #[test]
@@ -246,6 +330,13 @@ fn no_damage_at_any_byte_makes_it_panic() {
         damaged[at] ^= 1 << random(8);
         let _ = read(&damaged, &SHEETS);
     }
+}
+
+/// A good workbook with this cell in X13 of `集群管理信息`.
+fn with_cell(cell: &str) -> Vec<u8> {
+    rewrite(Workbook::valid().bytes(), "xl/worksheets/sheet10.xml", |xml| {
+        xml.replacen("<row r=\"18\">", &format!("<row r=\"13\">{cell}</row><row r=\"18\">"), 1)
+    })
 }
 
 fn zipped(parts: &[(&str, &str)]) -> Vec<u8> {
