@@ -34,6 +34,8 @@ use crate::{
     tls::{self, Pins, SightError},
 };
 
+/// A larger answer is not taken apart a second time for the log, bytes.
+const SUMMARY_BYTES: usize = 64 << 10;
 /// Most characters of a body in the debug log (R70).
 const SUMMARY_CHARS: usize = 600;
 
@@ -361,7 +363,7 @@ impl Client {
         let (method, path, query) = (request.call.method, &request.path, &request.query);
         match outcome {
             Ok(answer) => {
-                let ec = envelope::ec(&answer.body);
+                let ec = if answer.body.len() > SUMMARY_BYTES { String::new() } else { envelope::ec(&answer.body) };
                 span.record("http.response.status_code", answer.status.as_u16());
                 span.record("ec", ec.as_str());
                 if tracing::enabled!(tracing::Level::DEBUG) {
@@ -370,10 +372,7 @@ impl Client {
                         Payload::Chunk(chunk) => format!("<{} bytes>", chunk.len),
                         Payload::None | Payload::Empty => String::new(),
                     };
-                    let got = match serde_json::from_slice(&answer.body) {
-                        Ok(value) => self.summary(value),
-                        Err(_) => format!("<{} bytes, not JSON>", answer.body.len()),
-                    };
+                    let got = self.answer_summary(&answer.body);
                     let (status, bytes) = (answer.status.as_u16(), answer.body.len());
                     tracing::debug!(method, path, ?query, status, ec, ms, bytes, sent, got, "fisheye call");
                 }
@@ -383,6 +382,14 @@ impl Client {
                 tracing::debug!(method, path, ?query, ms, error = %kind, "fisheye call failed")
             }
         }
+    }
+
+    fn answer_summary(&self, body: &[u8]) -> String {
+        if body.len() > SUMMARY_BYTES {
+            return format!("<{} bytes>", body.len());
+        }
+        let value = serde_json::from_slice(body);
+        value.map_or_else(|_| format!("<{} bytes, not JSON>", body.len()), |value| self.summary(value))
     }
 
     /// A body for the debug log: redacted and shortened.

@@ -100,7 +100,15 @@ pub(super) async fn vip(report: &mut Report<'_>) -> Result<(), StepError> {
     };
     let limit = Duration::from_millis(cx.settings.precheck.vip_timeout_ms);
     let target = vip.to_string();
-    match or_stop(cx, port_of(vip, cx.settings.fisheye.port, limit)).await? {
+    let port = match or_stop(cx, port_of(vip, cx.settings.fisheye.port, limit)).await? {
+        // A port may be open on an address that no service is behind.
+        Port::Open => match or_stop(cx, cx.outside.fisheye.sight(&target, limit)).await? {
+            Ok(()) | Err(SightError::Refused(_)) => Port::Open,
+            Err(_) => Port::Silent,
+        },
+        port => port,
+    };
+    match port {
         Port::Open => report.ok("vip", &target, format!("the VIP {target} answers")).await,
         Port::Refused | Port::Silent => {
             report

@@ -1,0 +1,332 @@
+//! A simulated cluster, an ISO on the agent's disk, and a job against them: what the tests of Fisheye's client and of
+//! the cluster's steps share.
+
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+
+use gantry_agent::{
+    config::Settings,
+    executor::{self, Ended, Job},
+    facts::Facts,
+    joblog::{JobLog, Wake},
+    journal::Journal,
+    outside::Outside,
+    pipeline::Pipeline,
+    steps::{
+        configure_network::ConfigureNetwork, create_vm::CreateVm, preflight::Preflight, upload_iso::UploadIso,
+        wait_guest_agent::WaitGuestAgent,
+    },
+};
+use gantry_proto::{AgentId, Body, Event, Failure, JobId, JobOutcome, JobView, Plan, Redactor, Secret, Secrets};
+use gantry_sim::{
+    Core, Sim, SimOptions,
+    fault::{Action, Fault, Match, When},
+    iso::Iso,
+    options::Storage,
+    transcript::Entry,
+};
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::bench;
+
+/// Bytes of a chunk in the tests.
+pub(crate) const CHUNK: u64 = 64 << 10;
+/// Chunks of the tests' ISO; the last one has a single byte.
+pub(crate) const CHUNKS: u64 = 5;
+/// Virtual seconds in one real second, for the cluster and for the agent's waits.
+pub(crate) const SCALE: f64 = 1000.0;
+pub(crate) const ISO_NAME: &str = "cloudtower-v4.6.2.oe2003.x86_64.iso";
+
+/// Only the upload.
+pub(crate) const UPLOAD: Pipeline = &[&Preflight, &UploadIso];
+/// Up to the VM.
+pub(crate) const CREATE: Pipeline = &[&Preflight, &UploadIso, &CreateVm];
+/// Everything that the cluster does.
+pub(crate) const CLUSTER: Pipeline = &[&Preflight, &UploadIso, &CreateVm, &WaitGuestAgent, &ConfigureNetwork];
+
+/// A cluster and an agent's directory.
+pub(crate) struct Site {
+    pub(crate) sim: Sim,
+    _dir: tempfile::TempDir,
+    pub(crate) plan: Plan,
+    pub(crate) settings: Settings,
+    pub(crate) id: JobId,
+    pub(crate) keep: bool,
+    pub(crate) password: String,
+}
+
+/// What a run has left.
+pub(crate) struct Ran {
+    pub(crate) ended: Ended,
+    pub(crate) events: Vec<Event>,
+    pub(crate) view: JobView,
+    pub(crate) facts: Facts,
+}
+
+/// Handles on a job at work.
+pub(crate) struct Strings {
+    pub(crate) cancel: CancellationToken,
+    pub(crate) stop: CancellationToken,
+    pub(crate) log: Arc<JobLog>,
+}
+
+impl Site {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A cluster with changed options; an ISO with guest tools of four chunks and one byte.
+    pub(crate) async fn with(change: impl FnOnce(&mut SimOptions)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = SimOptions { time_scale: SCALE, chunk_size: CHUNK, ..SimOptions::default() };
+        options.storage = Storage::Spool { directory: dir.path().join("spool") };
+        options.latencies.factor = 0.1;
+        change(&mut options);
+        let sim = Sim::start(options).await.unwrap();
+        let mut settings = bench::settings(&dir.path().join("agent"));
+        settings.timing.time_scale = SCALE;
+        settings.iso.min_bytes = 1;
+        settings.iso.piece_bytes = 10_000;
+        settings.fisheye.port = sim.fisheye_port();
+        settings.fisheye.stall_timeout_ms = 300;
+        settings.fisheye.request_timeout_ms = 1_500;
+        settings.fisheye.max_response_bytes = 16 << 20;
+        settings.guest.ssh_port = sim.ssh_port();
+        settings.cloudtower.port = sim.tower_port();
+        settings.precheck.host_ports = vec![sim.fisheye_port()];
+        settings.precheck.ping = false;
+        std::fs::create_dir_all(&settings.iso_dir).unwrap();
+        let site = Self {
+            plan: plan(sim.core()),
+            password: sim.core().options.fisheye.password.clone(),
+            sim,
+            _dir: dir,
+            settings,
+            id: JobId::new(),
+            keep: false,
+        };
+        Iso::new((CHUNKS - 1) * CHUNK + 1).seed(7).write(&site.iso()).unwrap();
+        site
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        self.sim.core()
+    }
+
+    pub(crate) fn iso(&self) -> PathBuf {
+        self.settings.iso_dir.join(ISO_NAME)
+    }
+
+    pub(crate) fn arm(&self, fault: Fault) {
+        assert!(self.core().faults.arm(fault));
+    }
+
+    pub(crate) fn modes(&self, patch: serde_json::Value) {
+        self.core().patch_modes(&patch).unwrap();
+    }
+
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets { fisheye_password: Secret::new(self.password.clone()), ..bench::secrets() }
+    }
+
+    pub(crate) fn client(&self) -> gantry_agent::fisheye::Client {
+        gantry_agent::fisheye::Client::new(&self.plan, &self.secrets(), &self.settings, &Redactor::new())
+    }
+
+    pub(crate) fn job_dir(&self) -> PathBuf {
+        self.settings.data_dir.join("jobs").join(self.id.to_string())
+    }
+
+    /// The job, ready to go on, as after a start of the agent.
+    pub(crate) fn take_up(&self) -> (Job, Strings) {
+        let (journal, mut folded) = Journal::open(&self.job_dir()).unwrap();
+        if folded.start.is_none() {
+            journal.start(bench::start_record(1)).unwrap();
+            folded.start = Some(bench::start_record(1));
+        }
+        let stop = CancellationToken::new();
+        let cancel = stop.child_token();
+        let settings = Arc::new(self.settings.clone());
+        let redactor = Redactor::new();
+        redactor.register_all(&self.secrets());
+        let log = JobLog::new(&settings, self.id, &redactor, journal, &folded, Wake::default(), stop.clone());
+        let log = Arc::new(log);
+        let job = Job {
+            id: self.id,
+            agent: "a1".parse::<AgentId>().unwrap(),
+            plan: Arc::new(self.plan.clone()),
+            secrets: Arc::new(self.secrets()),
+            outside: Arc::new(Outside::new(&self.plan, &self.secrets(), &settings, &redactor)),
+            settings,
+            redactor,
+            log: log.clone(),
+            keep_on_failure: self.keep,
+            trace: Default::default(),
+            cancel: cancel.clone(),
+            stop: stop.clone(),
+            view: folded.view,
+        };
+        (job, Strings { cancel, stop, log })
+    }
+
+    pub(crate) async fn run(&self, pipeline: Pipeline) -> Ran {
+        self.run_with(pipeline, |_| std::future::pending()).await
+    }
+
+    /// Runs the job, and beside it what the test does to it.
+    pub(crate) async fn run_with<F: Future<Output = ()>>(
+        &self,
+        pipeline: Pipeline,
+        beside: impl FnOnce(Strings) -> F,
+    ) -> Ran {
+        let (job, strings) = self.take_up();
+        let log = strings.log.clone();
+        let (run, beside) = (executor::execute(job, pipeline), beside(strings));
+        tokio::pin!(run, beside);
+        let ended = tokio::select! {
+            ended = &mut run => ended,
+            () = &mut beside => run.await,
+        };
+        log.finish().await.unwrap();
+        drop(log);
+        self.ran(ended).await
+    }
+
+    /// What the journal says that the job found or made.
+    pub(crate) async fn run_facts(&self) -> Facts {
+        self.ran(Ended::Stopped).await.facts
+    }
+
+    async fn ran(&self, ended: Ended) -> Ran {
+        let (journal, _) = Journal::open(&self.job_dir()).unwrap();
+        let mut reader = journal.events_after(0);
+        let mut events = Vec::new();
+        loop {
+            let page = reader.page(500, 1 << 20).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            events.extend(page);
+        }
+        let view = JobView::of(&events);
+        let facts = serde_json::to_value(&view.facts).and_then(serde_json::from_value).unwrap();
+        Ran { ended, events, view, facts }
+    }
+
+    /// Calls of a method on a path.
+    pub(crate) fn calls(&self, method: &str, path: &str) -> Vec<Entry> {
+        self.core().transcript.calls(method, path)
+    }
+
+    pub(crate) fn logins(&self) -> usize {
+        self.calls("POST", "/api/v3/sessions").len()
+    }
+
+    pub(crate) fn chunk_calls(&self) -> Vec<u64> {
+        self.calls("POST", "/api/v2/images/upload").iter().filter_map(|entry| entry.chunk).collect()
+    }
+
+    pub(crate) fn fired(&self, fault: &str) -> u64 {
+        self.core().faults.fired(fault)
+    }
+
+    /// Images that this run has made, as (uuid, complete).
+    pub(crate) fn images(&self) -> Vec<(String, bool)> {
+        let world = self.core().world();
+        world.images.values().filter(|image| !image.foreign).map(|i| (i.uuid.clone(), i.is_complete())).collect()
+    }
+
+    /// VMs that this run has made, as far as the cluster shows them.
+    pub(crate) fn vms(&self) -> usize {
+        let world = self.core().world();
+        world.vms.values().filter(|vm| vm.visible && !world.baseline.vms.contains_key(&vm.uuid)).count()
+    }
+
+    /// What is on the cluster is byte for byte the ISO.
+    pub(crate) fn assert_content(&self) {
+        let sha256: String =
+            Sha256::digest(std::fs::read(self.iso()).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+        let world = self.core().world();
+        let complete: Vec<_> = world.images.values().filter(|image| !image.foreign && image.is_complete()).collect();
+        assert_eq!(complete.len(), 1);
+        assert_eq!(complete[0].sha256.as_deref(), Some(sha256.as_str()));
+    }
+
+    /// The world is as the invariants want it.
+    pub(crate) fn assert_invariants(&self) {
+        let violations = gantry_sim::invariants::violations(self.core());
+        assert!(violations.is_empty(), "{violations:#?}");
+    }
+}
+
+impl Ran {
+    pub(crate) fn succeeded(&self) {
+        assert!(
+            matches!(self.ended, Ended::Finished(JobOutcome::Succeeded)),
+            "{:?} {:#?}",
+            self.ended,
+            self.view.failure
+        );
+    }
+
+    /// The failure of a job that failed.
+    pub(crate) fn failure(&self) -> Failure {
+        assert!(matches!(self.ended, Ended::Finished(JobOutcome::Failed)), "{:?}", self.ended);
+        self.view.failure.clone().unwrap()
+    }
+
+    pub(crate) fn code(&self) -> String {
+        self.failure().code
+    }
+
+    /// Notes with this code.
+    pub(crate) fn notes(&self, wanted: &str) -> Vec<String> {
+        let note = |event: &Event| match &event.body {
+            Body::Note { code, message, .. } if code == wanted => Some(message.clone()),
+            _ => None,
+        };
+        self.events.iter().filter_map(note).collect()
+    }
+
+    /// The check's results, in order.
+    pub(crate) fn checks(&self, wanted: &str) -> Vec<String> {
+        let result = |event: &Event| match &event.body {
+            Body::Note { code, extra, .. } if code == "check" && extra["check"] == wanted => {
+                extra["result"].as_str().map(str::to_owned)
+            }
+            _ => None,
+        };
+        self.events.iter().filter_map(result).collect()
+    }
+}
+
+/// A fault of the cluster.
+pub(crate) fn fault(id: &str, matches: Match, when: When, action: Action) -> Fault {
+    Fault { when, ..Fault::new(id, matches, action) }
+}
+
+/// A plan for this cluster and for a CloudTower address that no other test uses.
+fn plan(core: &Core) -> Plan {
+    // Every test is a process of its own under nextest: its number makes the address its own.
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    let mut plan = bench::plan(&Ipv4Addr::new(127, 128 + a % 64, b, c.clamp(1, 254)).to_string());
+    let v4 = |ip: std::net::IpAddr| ip.to_string().parse::<Ipv4Addr>().unwrap();
+    plan.cluster.vip = Some(v4(core.options.vip));
+    let host = |(row, node): (usize, &gantry_sim::options::Node)| {
+        serde_json::from_value(serde_json::json!({
+            "row": row + 3, "hostname": null, "mgmt_ip": node.management, "storage_ip": node.storage, "bmc_ip": null,
+            "bmc_user": null, "ssh_user": null,
+        }))
+        .unwrap()
+    };
+    plan.hosts = core.options.nodes.iter().enumerate().map(host).collect();
+    plan.management_network.vds = "vDS-MgMt-Network".to_owned();
+    plan.management_network.subnet = "127.0.0.0/8".to_owned();
+    plan.management_network.netmask = Ipv4Addr::new(255, 0, 0, 0);
+    plan.management_network.gateway = Ipv4Addr::new(127, 0, 0, 1);
+    plan.deployment.vm.memory_bytes = 19 << 30;
+    plan.deployment.vm.disk_bytes = 400 << 30;
+    plan.deployment.upload.chunk_size_fallback = CHUNK;
+    plan.deployment.vm_description = "CloudTower VM".to_owned();
+    plan
+}
