@@ -72,7 +72,7 @@ pub(super) async fn hosts(report: &mut Report<'_>) -> Result<(), StepError> {
             .filter(|(_, port)| **port == Port::Open)
             .map(|(number, _)| *number)
             .collect();
-        let alive = pong == Some(true) || ports.iter().any(|port| *port != Port::Silent);
+        let alive = pong == Some(true) || !open.is_empty();
         if !alive {
             let message = format!("the host {target} answers neither ping nor on its ports");
             let remedy = "check the management addresses in 主机规划 and the bastion's network";
