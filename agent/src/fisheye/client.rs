@@ -15,13 +15,11 @@ use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use reqwest::{Body, RequestBuilder, multipart};
 use serde_json::Value;
-use tokio_retry::{
-    RetryIf,
-    strategy::{ExponentialBackoff, jitter},
-};
+use tokio_retry::RetryIf;
 use tracing::{Instrument as _, Span};
 
 use super::{
+    backoff::backoff,
     call::Call,
     chunk::{ChunkBody, Flow, watched},
     envelope,
@@ -29,7 +27,7 @@ use super::{
     session::{Session, Token},
 };
 use crate::{
-    config::{Fisheye, Settings, Timing},
+    config::{CertificatePolicy, Fisheye, Settings, Timing},
     http::{self as outgoing, Answer, Limits, ReadError},
     tls::{self, Pins, SightError},
 };
@@ -117,6 +115,11 @@ impl Client {
     /// The endpoint in use, as a URL.
     pub fn base_url(&self) -> String {
         self.url_of(&self.current_endpoint())
+    }
+
+    /// Whether only the settings' fingerprints are taken.
+    pub fn is_pinned(&self) -> bool {
+        self.pins.policy() == CertificatePolicy::Pinned
     }
 
     /// Certificates seen first, by address, for `facts.fisheye_pins`.
@@ -448,13 +451,6 @@ impl Request<'_> {
     }
 }
 
-/// Delays that double from `first` to `cap`, each with jitter over its upper half.
-pub(crate) fn backoff(first: Duration, cap: Duration) -> impl Iterator<Item = Duration> {
-    let first = u64::try_from(first.as_millis()).unwrap_or(u64::MAX).max(1);
-    let doubling = ExponentialBackoff::from_millis(2).factor(first.div_ceil(2)).max_delay(cap);
-    doubling.map(|delay| delay / 2 + jitter(delay / 2))
-}
-
 /// Both token headers, on every call (3.2).
 fn token_headers(token: &Token) -> Result<HeaderMap, Missed> {
     let odd = |_| Missed::Failed(ErrorKind::Shape("the token cannot be sent in a header".to_owned()));
@@ -464,18 +460,4 @@ fn token_headers(token: &Token) -> Result<HeaderMap, Missed> {
     headers.insert("x-smartx-token", value.clone());
     headers.insert("grpc-metadata-token", value);
     Ok(headers)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn delays_double_and_stay_under_the_cap() {
-        let delays: Vec<_> = backoff(Duration::from_secs(1), Duration::from_secs(5)).take(5).collect();
-        for (delay, most) in delays.iter().zip([1, 2, 4, 5, 5]) {
-            let most = Duration::from_secs(most);
-            assert!(*delay >= most / 2 && *delay <= most, "{delay:?} {most:?}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 //! knows no step and no job of ours (a [`Job`] here is one of Fisheye's).
 
 mod api;
+mod backoff;
 mod call;
 mod chunk;
 mod client;
@@ -12,10 +13,10 @@ mod session;
 mod types;
 
 pub use api::ChunkAddress;
+pub(crate) use backoff::backoff;
 pub use call::{Call, Repeat};
 pub use chunk::{ChunkBody, Pieces};
 pub use client::Client;
-pub(crate) use client::backoff;
 pub use error::{Error, ErrorKind, Refusal};
 pub use jobs::{JobEnd, JobFailure, JobState, JobWatch};
 pub use types::{

@@ -81,6 +81,8 @@ impl Site {
         let mut options = SimOptions { time_scale: SCALE, chunk_size: CHUNK, ..SimOptions::default() };
         options.storage = Storage::Spool { directory: dir.path().join("spool") };
         options.latencies.factor = 0.1;
+        let times = &mut options.guest_times;
+        (times.installing_os_s, times.first_boot_s, times.tools_install_s) = (60, 30, 30);
         change(&mut options);
         let sim = Sim::start(options).await.unwrap();
         let mut settings = bench::settings(&dir.path().join("agent"));
