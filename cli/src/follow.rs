@@ -81,6 +81,11 @@ impl Known {
             None => log_ended,
         }
     }
+
+    /// Whether every event that there will be has been heard. A job that ended long ago still has its whole log to tell.
+    pub(crate) fn is_told(&self) -> bool {
+        self.has_ended() && self.job.as_ref().is_none_or(|job| self.view.last_seq >= job.last_seq)
+    }
 }
 
 /// Whether a job in this state has ended.

@@ -114,6 +114,8 @@ impl Client {
     pub(super) async fn post(&self, call: Call, body: &Value, auth: Auth) -> Result<Value, Error> {
         let span = tracing::info_span!(
             "cloudtower call",
+            otel.name = %call,
+            otel.kind = "client",
             call = %call,
             status = tracing::field::Empty,
             error = tracing::field::Empty

@@ -280,6 +280,7 @@ impl Client {
     ) -> Result<Answer, Missed> {
         let span = tracing::info_span!(
             "fisheye",
+            otel.name = format!("{} {}", request.call.method, request.call.route),
             otel.kind = "client",
             http.request.method = request.call.method,
             url.template = request.call.route,

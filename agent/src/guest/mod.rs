@@ -122,6 +122,7 @@ impl Guest {
     pub async fn run(&self, command: &Command) -> Result<Output, Error> {
         let span = tracing::info_span!(
             "ssh exec",
+            otel.name = format!("ssh {}", command.name()),
             command = command.name(),
             exit = tracing::field::Empty,
             error = tracing::field::Empty

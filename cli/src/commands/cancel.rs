@@ -52,7 +52,7 @@ async fn wait(cx: &Cx, client: &Client, id: JobId) -> Result<(), Failure> {
         // What happened before the agent took the cancel up is not of interest here.
         let of_interest = known.view.cancelled_by.is_some() || !matches!(heard, Heard::Event(_) | Heard::Sample(_));
         line.iter().filter(|_| of_interest).map(Line::stamped).for_each(|line| cx.out.note(&line));
-        if matches!(heard, Heard::End) || (matches!(heard, Heard::Event(_)) && known.has_ended()) {
+        if matches!(heard, Heard::End) || (matches!(heard, Heard::Event(_)) && known.is_told()) {
             return conclude(cx, &known);
         }
     }

@@ -82,7 +82,7 @@ async fn listen(follow: &mut Follow, known: &mut Known, show: &mut Show) -> Resu
         show.heard(&heard, known)?;
         match &heard {
             Heard::End => return Ok(End::Over),
-            Heard::Event(_) if known.has_ended() => return Ok(End::Over),
+            Heard::Event(_) if known.is_told() => return Ok(End::Over),
             Heard::Job(job) if job.state() == JobState::NeedsOperator => return Ok(End::NeedsOperator),
             _ => {}
         }

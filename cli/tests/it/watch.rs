@@ -115,6 +115,17 @@ async fn from_seq_is_inclusive() {
 }
 
 #[tokio::test]
+async fn a_job_that_ended_long_ago_still_tells_its_whole_log() {
+    let fake = Fake::with(log::success(), JobState::Succeeded).await;
+    let ran = ctl(fake.home(), &["watch", log::JOB, "-o", "ndjson"]).await;
+    assert_eq!((ran.code, numbers(&ran.out)), (0, (1..=16).collect()));
+    let ran = ctl(fake.home(), &["watch", log::JOB, "--from-seq", "15", "-o", "ndjson"]).await;
+    assert_eq!((ran.code, numbers(&ran.out)), (0, vec![15, 16]));
+    let ran = ctl(fake.home(), &["watch", log::JOB, "--from-seq", "99"]).await;
+    assert_eq!(ran.code, 0, "{}", ran.err);
+}
+
+#[tokio::test]
 async fn a_line_that_is_cut_costs_no_event_and_repeats_none() {
     let fake = Fake::with(log::success(), JobState::Running).await;
     fake.state.lock().unwrap().script = [Watch::HoldAfter(6), Watch::HoldAfter(9)].into();

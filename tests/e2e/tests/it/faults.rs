@@ -83,7 +83,7 @@ async fn no_host_has_enough_memory() -> anyhow::Result<()> {
     let job = json!({"face": "job", "job": "VM_CREATE"});
     let failed =
         json!({"job": {"fail": {"code": "HostAvailableMemoryFilter", "message": "No host has enough memory"}}});
-    fails_and_is_undone(fault(job, "before", 1, failed), "vm_create_job_failed", &["HostAvailableMemoryFilter"]).await
+    fails_and_is_undone(fault(job, "before", 1, failed), "vm_create_failed", &["HostAvailableMemoryFilter"]).await
 }
 
 #[tokio::test]
