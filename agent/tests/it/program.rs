@@ -53,9 +53,11 @@ fn a_signal_ends_it_in_order() {
     for name in ["-TERM", "-INT"] {
         let dir = tempfile::tempdir().unwrap();
         let mut child = running(dir.path());
+        let log = || fs::read_to_string(dir.path().join("log")).unwrap();
+        wait_for("the first try to dial", || log().contains("out of contact"));
         signal(&child, name);
         assert!(child.wait().unwrap().success());
-        let log = fs::read_to_string(dir.path().join("log")).unwrap();
+        let log = log();
         assert!(log.contains("out of contact") && log.contains("the link is closed"), "{log}");
         assert!(!log.contains("PRIVATE KEY"));
     }

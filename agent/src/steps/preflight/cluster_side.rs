@@ -26,9 +26,12 @@ pub(super) async fn check(report: &mut Report<'_>, facts: &Facts) -> Result<(), 
         return Ok(());
     }
     clock(report).await?;
+    let hosts = hosts(report, facts).await?;
     if let Some(vms) = vms(report).await? {
         vm_name(report, &vms, facts).await?;
-        capacity(report, &vms, facts).await?;
+        if let Some(hosts) = hosts {
+            capacity(report, &hosts, &vms).await?;
+        }
     }
     places(report).await
 }
@@ -83,26 +86,31 @@ async fn vm_name(report: &mut Report<'_>, vms: &[Vm], facts: &Facts) -> Result<(
     }
 }
 
-/// 1.8: refused only with positive knowledge.
-async fn capacity(report: &mut Report<'_>, vms: &[Vm], facts: &Facts) -> Result<(), StepError> {
+/// What 1.8 needs to know. `None`: there is nothing to judge, which is told.
+async fn hosts(report: &mut Report<'_>, facts: &Facts) -> Result<Option<Vec<HostInfo>>, StepError> {
     let cx = report.cx;
     if facts.vm.as_ref().is_some_and(|vm| vm.uuid.is_some()) {
-        return report.ok("capacity", "", "the VM of this job is there already").await;
+        return report.ok("capacity", "", "the VM of this job is there already").await.map(|()| None);
     }
-    let hosts: Vec<HostInfo> = match read(cx, "listing the hosts", cx.outside.fisheye.hosts()).await {
-        Ok(hosts) => hosts,
+    match read(cx, "listing the hosts", cx.outside.fisheye.hosts()).await {
+        Ok(hosts) => Ok(Some(hosts)),
         Err(StepError::Permanent(failure)) => {
             let message = format!(
                 "the capacity of the hosts is not known ({}); the cluster decides when the VM is made",
                 failure.message
             );
-            return report.warn("capacity", "", message).await;
+            report.warn("capacity", "", message).await.map(|()| None)
         }
-        Err(error) => return Err(error),
-    };
+        Err(error) => Err(error),
+    }
+}
+
+/// 1.8: refused only with positive knowledge.
+async fn capacity(report: &mut Report<'_>, hosts: &[HostInfo], vms: &[Vm]) -> Result<(), StepError> {
+    let cx = report.cx;
     let need = cx.plan.deployment.vm.memory_bytes;
     let pinned = cx.plan.deployment.target_host.map(|host| host.to_string());
-    match capacity::fit(&hosts, vms, need, pinned.as_deref(), &cx.settings.precheck) {
+    match capacity::fit(hosts, vms, need, pinned.as_deref(), &cx.settings.precheck) {
         Fit::Fits(message) => report.ok("capacity", "", message).await,
         Fit::Doubtful(message) => report.warn("capacity", "", message).await,
         Fit::No(message) => {

@@ -91,8 +91,10 @@ async fn the_trace_is_one_tree() -> anyhow::Result<()> {
         "initial-setup",
         "configure-services",
         "finish",
-        "/api/v2/images/upload",
-        "/v2/api/login",
+        "POST /api/v2/images/upload",
+        "POST /v2/api login",
+        "createOrganization",
+        "ssh write-resolv-conf",
         "preinstall",
     ] {
         assert!(agent.iter().any(|name| name.contains(wanted)), "no span named like {wanted}: {agent:?}");
