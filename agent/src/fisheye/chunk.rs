@@ -124,19 +124,24 @@ mod tests {
         assert_eq!(flow.take_failure().unwrap().to_string(), "disk");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_stall_counts_from_the_last_byte_and_the_answer_gets_more_time() {
+    #[tokio::test]
+    async fn a_stall_counts_from_the_last_byte_and_the_answer_has_a_patience_of_its_own() {
         let open = || -> Pieces { Box::pin(stream::empty()) };
-        let (stall, answer) = (Duration::from_secs(30), Duration::from_secs(90));
-        let body = ChunkBody { len: 40_000, file_name: "x", open: &open, taken: Arc::default(), stall, answer };
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(3600));
+        let body = |stall, answer| ChunkBody {
+            len: 40_000,
+            file_name: "x",
+            open: &open,
+            taken: Arc::default(),
+            stall,
+            answer,
+        };
         let flow = Flow::new(Arc::default());
-        let begin = Instant::now();
-        tokio::join!(flow.stalled(&body), async {
-            for _ in 0..2 {
-                tokio::time::sleep(Duration::from_secs(20)).await;
-                flow.took(20_000);
-            }
-        });
-        assert_eq!(begin.elapsed(), Duration::from_secs(20 + 20 + 90));
+        flow.took(20_000);
+        let last = Instant::now();
+        assert_eq!(flow.stalled(&body(short, long)).await, short, "not everything is sent: the stall counts");
+        assert!(last.elapsed() >= short);
+        flow.took(20_000);
+        assert_eq!(flow.stalled(&body(long, short)).await, short, "everything is sent: the answer's patience counts");
     }
 }

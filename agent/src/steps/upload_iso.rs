@@ -133,7 +133,7 @@ async fn send(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(), Broke
     let mut upload = Upload { cx, source: &source, image, chunks, whole, file_name: &iso.file_name };
     upload.send().await?;
     let (doubtful, count) = (upload.chunks.is_doubtful(), upload.chunks.count());
-    if upload.whole.finish(count).is_some_and(|sha256| sha256 != iso.sha256) {
+    if upload.whole.finish(count).is_some_and(|(sha256, md5)| sha256 != iso.sha256 || md5 != iso.md5) {
         return Err(Broken::Source(Box::new(changed(&iso.file_name))));
     }
     proof::prove(cx, facts, iso, doubtful).await

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use md5::Md5;
 use sha2::{Digest as _, Sha256};
 
 use crate::{fisheye::Pieces, iso::Identity, tls::hex};
@@ -23,10 +24,10 @@ pub struct Source {
     piece: usize,
 }
 
-/// SHA-256 of the file from its beginning, as far as chunks were acknowledged one after the other.
+/// SHA-256 and MD5 of the file from its beginning, as far as chunks were acknowledged one after the other.
 #[derive(Clone, Debug)]
 pub struct WholeHash {
-    state: Option<Sha256>,
+    state: Option<Whole>,
     next: u64,
 }
 
@@ -34,14 +35,21 @@ pub struct WholeHash {
 #[derive(Debug)]
 pub struct Sending {
     newest: Mutex<Arc<Mutex<Hashed>>>,
-    whole: Option<Sha256>,
+    whole: Option<Whole>,
 }
 
 #[derive(Debug, Default)]
 struct Hashed {
     chunk: Sha256,
-    whole: Option<Sha256>,
+    whole: Option<Whole>,
     bytes: u64,
+}
+
+/// Both digests of the whole: ours is SHA-256, the server lists MD5.
+#[derive(Clone, Debug, Default)]
+struct Whole {
+    sha256: Sha256,
+    md5: Md5,
 }
 
 impl Source {
@@ -91,7 +99,7 @@ impl Source {
 impl WholeHash {
     /// From the file's beginning.
     pub fn new() -> Self {
-        Self { state: Some(Sha256::new()), next: 0 }
+        Self { state: Some(Whole::default()), next: 0 }
     }
 
     /// For an upload that begins in the middle: there is no hash of the whole.
@@ -122,10 +130,10 @@ impl WholeHash {
         Some(hex(&hashed.chunk.finalize()))
     }
 
-    /// SHA-256 of the whole, when all `count` chunks were acknowledged in order.
-    pub fn finish(&self, count: u64) -> Option<String> {
+    /// SHA-256 and MD5 of the whole, when all `count` chunks were acknowledged in order.
+    pub fn finish(&self, count: u64) -> Option<(String, String)> {
         let state = self.state.clone().filter(|_| self.next == count)?;
-        Some(hex(&state.finalize()))
+        Some((hex(&state.sha256.finalize()), hex(&state.md5.finalize())))
     }
 }
 
@@ -148,7 +156,8 @@ impl Hashed {
     fn update(&mut self, piece: &[u8]) {
         self.chunk.update(piece);
         if let Some(whole) = &mut self.whole {
-            whole.update(piece);
+            whole.sha256.update(piece);
+            whole.md5.update(piece);
         }
         self.bytes += piece.len() as u64;
     }
@@ -191,12 +200,13 @@ mod tests {
             }
             assert_eq!(whole.acknowledge(index, len, sending).unwrap(), hex(&Sha256::digest(chunk)));
         }
-        assert_eq!(whole.finish(4), Some(hex(&Sha256::digest(&content))));
+        let both = (hex(&Sha256::digest(&content)), hex(&Md5::digest(&content)));
+        assert_eq!(whole.finish(4), Some(both.clone()));
         assert_eq!(whole.finish(5), None);
         let sending = whole.sending(1);
         read(&source, 300, 300, &sending).await.unwrap();
         assert!(whole.acknowledge(1, 300, sending).is_some());
-        assert_eq!(whole.finish(4), Some(hex(&Sha256::digest(&content))), "a chunk sent again changes nothing");
+        assert_eq!(whole.finish(4), Some(both), "a chunk sent again changes nothing");
     }
 
     #[tokio::test]
