@@ -15,7 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 /// Plans deployments from workbooks, keeps the log of every job, and tells agents what to do.
 #[derive(Parser)]
-#[command(name = "controller", version, about)]
+#[command(
+    name = "controller",
+    version,
+    about,
+    after_help = "Examples:\n  controller init --data /var/lib/gantry --name gantry.example.net\n  controller run --data /var/lib/gantry\n  controller join-file --data /var/lib/gantry --agent bastion-1 --site shanghai --out join.json\n  controller operator-file --data /var/lib/gantry --name li --out ./li\n\nSettings: a TOML file, every key with its default in deploy/config/controller.toml."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

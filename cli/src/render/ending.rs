@@ -197,7 +197,8 @@ pub(crate) fn block(out: &mut String, name: &str, value: &str, columns: usize) {
     const INDENT: usize = 13;
     for (index, line) in text::wrap(&text::clean(value), columns.saturating_sub(INDENT).max(20)).iter().enumerate() {
         let name = if index == 0 { name } else { "" };
-        let _ = writeln!(out, "  {name:<11}{line}");
+        // A name that fills its column is still told apart from its value.
+        let _ = writeln!(out, "  {name:<10} {line}");
     }
 }
 

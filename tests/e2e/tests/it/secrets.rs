@@ -66,7 +66,7 @@ impl Finder {
         let text = String::from_utf8_lossy(bytes).replace(REDACTED, "");
         let clean = self.0.text(&text);
         if let Some(at) = clean.find(REDACTED) {
-            let from = clean.char_indices().map(|(i, _)| i).filter(|i| *i <= at.saturating_sub(80)).last().unwrap_or(0);
+            let from = clean.floor_char_boundary(at.saturating_sub(80));
             panic!("{place} holds a secret, near: {}", &clean[from..at]);
         }
     }

@@ -138,6 +138,28 @@ fn every_item_of_the_contract_is_documented() {
     }
 }
 
+/// The table of requirements names tests and files; each must be there.
+#[test]
+fn the_table_of_requirements_names_what_there_is() {
+    let readme = fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| R")).collect();
+    let all: String = rust_files(&root()).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let files: Vec<_> = rust_files(&root()).iter().map(|file| file.display().to_string()).collect();
+    let mut names = 0;
+    for name in rows.iter().flat_map(|row| row.split('`').skip(1).step_by(2)) {
+        let (file, test) = name.split_once("::").unwrap_or(("", name));
+        let known = if name.ends_with(".rs") || name.contains('/') || name.contains('.') {
+            files.iter().any(|file| file.ends_with(name)) || root().join(name).exists()
+        } else {
+            let file_is_there = file.is_empty() || files.iter().any(|path| path.ends_with(&format!("/{file}.rs")));
+            file_is_there && (test == "*" || !test.contains('_') || all.contains(&format!("fn {test}(")))
+        };
+        assert!(known, "tests/README.md names `{name}`, which is not there");
+        names += 1;
+    }
+    assert!(names > 60, "only {names} names were checked");
+}
+
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
