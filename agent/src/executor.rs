@@ -114,7 +114,9 @@ pub async fn give_up(
     }
     let undo = if facts.leftovers.is_empty() { UndoState::Nothing } else { UndoState::RollbackIncomplete };
     let failed = (None, failure.clone());
-    let told = Told { failed: Some(&failed), total_s: 0.0, logs: log.log_files(&facts) };
+    // Nothing was opened, so the port of the settings never mattered.
+    let base_url = format!("https://{}", plan.cloudtower.ip);
+    let told = Told { failed: Some(&failed), total_s: 0.0, logs: log.log_files(&facts), base_url };
     let result = serde_json::to_value(result::build(plan, &facts, &Default::default(), told)).unwrap_or_default();
     let (outcome, leftovers) = (JobOutcome::Failed, facts.leftovers);
     let last = Body::JobFinished { outcome, undo, failure: Some(failure), leftovers, result };
@@ -160,7 +162,13 @@ struct Walk {
 
 impl Walk {
     fn new(job: Job, pipeline: Pipeline) -> io::Result<Self> {
-        let table: Vec<StepInfo> = pipeline.iter().map(|step| step.info()).collect();
+        let timing = &job.settings.timing;
+        let usual = |weight: u32| (timing.scaled(f64::from(weight)).as_secs_f64().ceil() as u32).max(1);
+        let table: Vec<StepInfo> = pipeline
+            .iter()
+            .map(|step| step.info())
+            .map(|info| StepInfo { weight: usual(info.weight), ..info })
+            .collect();
         let known = Value::Object(job.view.facts.clone().into_iter().collect());
         let facts = serde_json::from_value(known).map_err(|error| {
             io::Error::new(io::ErrorKind::InvalidData, format!("the journal's facts cannot be read: {error}"))
@@ -290,7 +298,9 @@ impl Walk {
                 format!("the deployment took {minutes:.0} minutes, longer than the {usual:.0} that are aimed at");
             self.note(Level::Warning, "slow_deployment", message).await?;
         }
-        let told = Told { failed: failed.as_ref(), total_s, logs: self.job.log.log_files(&self.facts) };
+        let logs = self.job.log.log_files(&self.facts);
+        let base_url = self.job.outside.tower.base_url().to_owned();
+        let told = Told { failed: failed.as_ref(), total_s, logs, base_url };
         let uuid = self.facts.image.as_ref().map(|image| image.image_uuid.as_str()).unwrap_or_default();
         let document = result::build(&self.job.plan, &self.facts, &self.job.log.chunks(uuid), told);
         let result = serde_json::to_value(document).map_err(|error| Halt::Broken(error.into()))?;

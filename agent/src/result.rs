@@ -29,6 +29,8 @@ pub struct Told<'a> {
     pub total_s: f64,
     /// The log files.
     pub logs: LogsResult,
+    /// CloudTower's URL (C20), with its port where that is not 443.
+    pub base_url: String,
 }
 
 /// The document. `chunks`: those of the image's volume that this job has sent.
@@ -40,7 +42,7 @@ pub fn build(plan: &Plan, facts: &Facts, chunks: &BTreeMap<u64, Chunk>, told: To
             status: told.failed.is_none().then(|| SERVICE_READY.to_owned()),
             error: told.failed.map(error),
             ip: plan.cloudtower.ip.to_string(),
-            base_url: format!("https://{}", plan.cloudtower.ip),
+            base_url: told.base_url,
             fisheye_base_url: facts.fisheye_url.clone(),
             iso_upload: iso.clone(),
             iso,

@@ -14,10 +14,15 @@ const MAX_BYTES: u64 = 32 << 20;
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
     let mut bytes = Vec::new();
     let failed = |error: std::io::Error| problem(path, &error);
-    let file = fs::File::open(path).map_err(failed)?;
-    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
+    let kind = fs::metadata(path).map_err(failed)?;
+    if kind.is_dir() {
         return Err(problem(path, &std::io::ErrorKind::IsADirectory.into()));
     }
+    // Opening a pipe waits until somebody writes into it, perhaps for ever.
+    if !kind.is_file() {
+        return Err(problem(path, &std::io::Error::other("it is not a regular file")));
+    }
+    let file = fs::File::open(path).map_err(failed)?;
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }

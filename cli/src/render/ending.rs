@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use gantry_proto::{Failure, JobOutcome, Leftover, UndoState, view::StepView};
+use gantry_proto::{Failure, JobOutcome, Leftover, Level, UndoState, view::StepView};
 use serde_json::Value;
 
 use super::{json, lines, paint::Paint, text, units, words};
@@ -163,7 +163,8 @@ impl<'a> Ending<'a> {
 /// The warnings of a job, oldest first.
 pub(crate) fn warnings(known: &Known, paint: Paint, columns: usize) -> String {
     let mut out = String::new();
-    for note in &known.view.notes {
+    // Errors are part of the story of the failure already.
+    for note in known.view.notes.iter().filter(|note| note.level == Level::Warning) {
         let place = note.step.as_ref().map(|id| format!("{}: ", lines::step_name(known, id))).unwrap_or_default();
         let mut text = String::new();
         block(&mut text, "warning", &format!("{} {place}{}", units::clock(note.at), note.message), columns);

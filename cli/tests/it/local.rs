@@ -91,7 +91,11 @@ async fn files_that_are_no_workbooks_end_with_3_and_one_finding() {
         fs::write(&path, bytes).unwrap();
         path.to_str().unwrap().to_owned()
     };
+    // Nobody will ever write into it: it must not be waited for.
+    let pipe = home.path().join("pipe.xlsx").to_str().unwrap().to_owned();
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     for path in [
+        pipe,
         home.path().join("missing.xlsx").to_str().unwrap().to_owned(),
         home.path().to_str().unwrap().to_owned(),
         write("empty.xlsx", b""),

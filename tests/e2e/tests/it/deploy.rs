@@ -20,6 +20,8 @@ async fn a_workbook_becomes_a_ready_cloudtower() -> anyhow::Result<()> {
     assert_eq!(result["status"], "SERVICE_READY");
     assert_eq!(result.get("error"), None);
     assert_eq!(result["ip"], "127.30.40.20");
+    let port = lab.addresses()["tower_port"].as_u64().unwrap();
+    assert_eq!(result["base_url"], format!("https://127.30.40.20:{port}"));
     assert_eq!(result["iso"], result["iso_upload"]);
     assert_eq!(result["iso"]["uploaded_chunks"], 8);
     assert_eq!(result["cloudtower"]["session"]["token"], "机密凭据");

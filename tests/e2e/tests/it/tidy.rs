@@ -148,6 +148,9 @@ fn the_table_of_requirements_names_what_there_is() {
     let mut names = 0;
     for name in rows.iter().flat_map(|row| row.split('`').skip(1).step_by(2)) {
         let (file, test) = name.split_once("::").unwrap_or(("", name));
+        if name.ends_with(".md") {
+            continue; // The references are not part of the project.
+        }
         let known = if name.ends_with(".rs") || name.contains('/') || name.contains('.') {
             files.iter().any(|file| file.ends_with(name)) || root().join(name).exists()
         } else {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -48,19 +49,37 @@ Examples:
     curl \"$CONTROL/transcript?path=/api/v2/vms\"; curl $CONTROL/invariants";
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .init();
+    let outcome = match scenario(&args) {
+        Ok(options) => run(&args, options).await.map_err(|error| (1, error)),
+        // As for a wrong argument.
+        Err(error) => Err((2, error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, error)) => {
+            // Nobody to tell is no reason for another code.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn scenario(args: &Args) -> anyhow::Result<SimOptions> {
     let mut options = match &args.scenario {
         Some(path) => SimOptions::load(path)?,
         None => SimOptions::default(),
     };
-    for assignment in &args.set {
-        options.set(assignment)?;
-    }
+    args.set.iter().try_for_each(|assignment| options.set(assignment))?;
+    Ok(options)
+}
+
+async fn run(args: &Args, options: SimOptions) -> anyhow::Result<()> {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .init();
     if args.show {
         return say(&serde_json::to_string_pretty(&options)?);
     }
@@ -83,6 +102,9 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").context("writing to stdout")
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        // The reader has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("writing to stdout"),
+    }
 }

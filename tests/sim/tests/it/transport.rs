@@ -158,6 +158,15 @@ async fn the_program_says_where_it_is_and_ends_on_sigterm() {
 }
 
 #[tokio::test]
+async fn a_wrong_scenario_is_said_in_one_line() {
+    let mut simulator = tokio::process::Command::new(env!("CARGO_BIN_EXE_simulator"));
+    let output = simulator.args(["--set", "foo=1"]).env("RUST_BACKTRACE", "1").output().await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), told.lines().count()), (Some(2), 1), "{told}");
+    assert!(told.contains("`foo`"), "{told}");
+}
+
+#[tokio::test]
 async fn a_cluster_on_an_ipv6_address() {
     let options = SimOptions { vip: "::1".parse().unwrap(), ..quick() };
     let sim = gantry_sim::Sim::start(options).await.unwrap();
