@@ -107,11 +107,7 @@ pub async fn give_up(
 ) -> Ended {
     let known = Value::Object(view.facts.clone().into_iter().collect());
     let mut facts: Facts = serde_json::from_value(known).unwrap_or_default();
-    for left in facts.ours() {
-        if !facts.leftovers.contains(&left) {
-            facts.leftovers.push(left);
-        }
-    }
+    facts.leave_ours();
     let undo = if facts.leftovers.is_empty() { UndoState::Nothing } else { UndoState::RollbackIncomplete };
     let failed = (None, failure.clone());
     // Nothing was opened, so the port of the settings never mattered.

@@ -175,14 +175,9 @@ pub struct InstallerFact {
 }
 
 impl Facts {
-    /// What this job made and has not removed, but for a complete image, as a list for people.
+    /// What this job made, or may have made, and has not removed, but for a complete image, as a list for people.
     pub fn ours(&self) -> Vec<Leftover> {
-        let vm = self.vm.as_ref().filter(|vm| vm.uuid.is_some() || vm.job_id.is_some()).map(|vm| Leftover {
-            kind: "vm".to_owned(),
-            id: vm.uuid.clone().unwrap_or_default(),
-            name: vm.name.clone(),
-            remedy: format!("delete the virtual machine \"{}\" with its volumes in the cluster's web page", vm.name),
-        });
+        let vm = self.vm.as_ref().map(VmFact::leftover);
         let unfinished = |image: &&ImageFact| image.state == ImageState::Uploading && !image.image_uuid.is_empty();
         let image = self.image.as_ref().filter(unfinished).map(|image| Leftover {
             kind: "image".to_owned(),
@@ -190,11 +185,77 @@ impl Facts {
             name: image.name.clone(),
             remedy: format!("delete the ISO image \"{}\" in the cluster's web page", image.name),
         });
-        vm.into_iter().chain(image).collect()
+        let asked = self.asked_volume.as_ref().map(AskedVolume::leftover);
+        vm.into_iter().chain(image).chain(asked).collect()
+    }
+
+    /// Lists something that is left, once; what was said of it first stays.
+    pub fn leave(&mut self, leftover: Leftover) {
+        if !self.leftovers.iter().any(|known| known.kind == leftover.kind && known.id == leftover.id) {
+            self.leftovers.push(leftover);
+        }
+    }
+
+    /// Lists everything of ours.
+    pub fn leave_ours(&mut self) {
+        self.ours().into_iter().for_each(|leftover| self.leave(leftover));
+    }
+
+    /// Takes something off the list: it has been removed after all.
+    pub fn no_longer_left(&mut self, kind: &str, id: &str) {
+        self.leftovers.retain(|leftover| !(leftover.kind == kind && leftover.id == id));
     }
 
     /// Whether a complete image of ours is on the cluster.
     pub fn has_kept_image(&self) -> bool {
         self.image.as_ref().is_some_and(|image| image.state == ImageState::Uploaded)
+    }
+}
+
+impl AskedVolume {
+    /// A volume that may be there, without an id: only a person can tell.
+    pub fn leftover(&self) -> Leftover {
+        let name = self.name.clone();
+        let remedy = format!(
+            "look in the cluster's web page whether an unfinished ISO image \"{name}\" is there, and delete it"
+        );
+        Leftover { kind: "image".to_owned(), id: String::new(), name, remedy }
+    }
+}
+
+impl VmFact {
+    /// The VM; where its uuid is not known it may be there or not, and only a person can tell.
+    pub fn leftover(&self) -> Leftover {
+        let (name, mark) = (self.name.clone(), &self.mark);
+        let remedy = match &self.uuid {
+            Some(_) => format!("delete the virtual machine \"{name}\" with its volumes in the cluster's web page"),
+            None => format!(
+                "look in the cluster's web page whether a virtual machine \"{name}\" with \"{mark}\" in its description is there, and delete it with its volumes"
+            ),
+        };
+        Leftover { kind: "vm".to_owned(), id: self.uuid.clone().unwrap_or_default(), name, remedy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_there_is_listed_once_and_without_an_id() {
+        let mut facts = Facts {
+            vm: Some(VmFact { name: "tower".into(), mark: "deployment=1".into(), ..VmFact::default() }),
+            asked_volume: Some(AskedVolume { name: "a.iso".into(), ..AskedVolume::default() }),
+            ..Facts::default()
+        };
+        facts.leave_ours();
+        facts.leave_ours();
+        let told: Vec<_> = facts.leftovers.iter().map(|left| (left.kind.as_str(), left.id.as_str())).collect();
+        assert_eq!(told, [("vm", ""), ("image", "")]);
+        assert!(facts.leftovers[0].remedy.contains("deployment=1") && facts.leftovers[1].remedy.contains("a.iso"));
+        facts.no_longer_left("vm", "other");
+        assert_eq!(facts.leftovers.len(), 2);
+        facts.no_longer_left("vm", "");
+        assert_eq!(facts.leftovers.len(), 1);
     }
 }

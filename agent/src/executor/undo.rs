@@ -19,9 +19,9 @@ impl Walk {
         for index in self.place.to_undo() {
             failed |= self.undo(index).await?.is_err();
         }
-        if failed && self.facts.leftovers.is_empty() {
-            // The list must not be empty when something may be left.
-            self.facts.leftovers = self.facts.ours();
+        if failed {
+            // An undo that did not come to its end may not have listed what it left.
+            self.facts.leave_ours();
         }
         Ok(match (failed || !self.facts.leftovers.is_empty(), self.place.removed) {
             (true, _) => UndoState::RollbackIncomplete,

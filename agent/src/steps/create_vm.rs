@@ -80,6 +80,7 @@ async fn make(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     // A creation of an earlier run may still have its effect.
     let mut may_appear = facts.vm.is_some();
     let mut last: Option<Failure> = None;
+    // A VM that was seen (its uuid is a fact) is beyond its job; a job whose end is not known comes before anything else.
     if let Some(id) = facts.vm.as_ref().filter(|vm| vm.uuid.is_none()).and_then(|vm| vm.job_id.clone()) {
         match follow(cx, facts, &id).await? {
             Ok(()) => return Ok(()),
@@ -143,14 +144,15 @@ async fn ask(cx: &StepCx, facts: &mut Facts, attempt: u32) -> Result<Result<Crea
     cx.check()?;
     let (name, mark) = (cx.plan.cloudtower.vm_name.clone(), mark_of(cx));
     let payload = payload::creation(cx, facts)?;
-    facts.vm = Some(VmFact { name: name.clone(), mark: mark.clone(), ..VmFact::default() });
+    let asked = VmFact { name: name.clone(), mark: mark.clone(), ..VmFact::default() };
+    let before = facts.vm.replace(asked);
     cx.save(facts).await?;
     let intent = cx.intend("create_vm", fields(json!({"name": name, "mark": mark, "attempt": attempt}))).await?;
     match cx.outside.fisheye.create_vm(&payload).await {
         Ok(created) => {
             if let Some(vm) = facts.vm.as_mut() {
+                // The answer's uuid is no fact yet: there is a VM when it was seen with our mark.
                 vm.job_id.clone_from(&created.job_id);
-                vm.uuid.clone_from(&created.vm_uuid);
             }
             cx.save(facts).await?;
             let detail = json!({"job_id": created.job_id, "vm_uuid": created.vm_uuid});
@@ -163,6 +165,11 @@ async fn ask(cx: &StepCx, facts: &mut Facts, attempt: u32) -> Result<Result<Crea
         Err(error) => {
             let result = if error.had_no_effect() { IntentResult::Failed } else { IntentResult::Unknown };
             cx.outcome(intent, result, fields(json!({"error": error.kind.to_string()}))).await?;
+            if result == IntentResult::Failed {
+                // This one made nothing; what an earlier one may have made stays known.
+                facts.vm = before;
+                cx.save(facts).await?;
+            }
             Ok(Err(error))
         }
     }

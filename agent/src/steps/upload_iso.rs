@@ -91,8 +91,9 @@ async fn still_there(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bo
     let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
     let listed = images.iter().find(|listed| listed.uuid == image.image_uuid);
     let there = match (image.state, listed) {
-        // An unfinished volume may be hidden from the list: the next chunk tells.
-        (ImageState::Uploading, None) => true,
+        // An unfinished volume may be hidden from the list, or listed with what it has so far: the next chunk and the
+        // proof tell.
+        (ImageState::Uploading, _) => true,
         (_, listed) => listed.is_some_and(|listed| listed.size.is_none_or(|size| size == iso.size)),
     };
     if !there {

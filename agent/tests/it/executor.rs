@@ -127,6 +127,23 @@ async fn the_state_of_the_undo_says_what_is_so() {
 }
 
 #[tokio::test]
+async fn a_leftover_of_one_step_does_not_hide_what_another_one_left() {
+    let (bench, table) = (Bench::new(), Table::new());
+    let (job, strings) = bench.take_up();
+    let mut facts = gantry_agent::facts::Facts::default();
+    crate::bench::made(&mut facts);
+    strings.log.save(&"a".into(), &facts).await.unwrap();
+    drop((job, strings));
+    table.acts(2, &[Act::Permanent]);
+    table.undo(2, Undo::LeavesOver);
+    table.undo(1, Undo::Fails);
+    bench.run(table.pipeline).await;
+    let view = bench.view().await;
+    let told: Vec<_> = view.leftovers.iter().map(|left| (left.kind.as_str(), left.id.as_str())).collect();
+    assert_eq!((view.undo, told), (Some(UndoState::RollbackIncomplete), vec![("volume", "1"), ("vm", "vm-1")]));
+}
+
+#[tokio::test]
 async fn an_undo_that_hangs_is_ended_at_its_deadline() {
     let (mut bench, table) = (Bench::new(), Table::new());
     bench.settings.timing.undo_limit_s = 10.0;

@@ -402,6 +402,154 @@ async fn what_cannot_be_deleted_is_tried_by_force_and_listed() {
     assert_eq!(ran.view.leftovers[0].kind, "volume");
 }
 
+/// A cluster on which a lost answer has made two VMs of the job.
+async fn twins() -> Site {
+    let planted = || serde_json::from_value(json!({"name": "cloudtower"})).unwrap();
+    let site = Site::with(|options| options.vms = vec![planted(), planted()]).await;
+    for vm in site.core().world().vms.values_mut() {
+        vm.description = format!("deployment={}", site.id);
+    }
+    site
+}
+
+#[tokio::test]
+async fn a_second_vm_goes_without_a_word_about_the_disk_of_the_first() {
+    let site = twins().await;
+    let ran = site.run(CREATE).await;
+    ran.succeeded();
+    assert!(ran.facts.leftovers.is_empty(), "{:?}", ran.facts.leftovers);
+    let vm = ran.facts.vm.unwrap();
+    let world = site.core().world();
+    assert_eq!((world.vms.len(), vm.volumes.len()), (1, 1));
+    assert!(world.vms.contains_key(&vm.uuid.unwrap()) && world.volumes.contains_key(&vm.volumes[0]));
+}
+
+#[tokio::test]
+async fn an_orphan_is_a_leftover_and_a_volume_that_another_vm_uses_is_none() {
+    for used in [false, true] {
+        let site = twins().await;
+        site.modes(json!({"delete_volumes": "always_orphan"}));
+        let volumes: Vec<_> = site.core().world().volumes.keys().cloned().collect();
+        let entry = |uuid: &String| {
+            let by = if used { json!([{"vm_uuid": "other", "vm_name": "other"}]) } else { json!([]) };
+            json!({"uuid": uuid, "name": "d", "mounting_vm_list": by})
+        };
+        let list = json!({"ec": "EOK", "error": {}, "data": {
+            "entities": volumes.iter().map(entry).collect::<Vec<_>>(), "total_entities": volumes.len(),
+        }});
+        site.arm(fault("list", Match::fisheye("GET", "/api/v2/volumes"), When::Before, Action::json(200, list)));
+        let ran = site.run(CREATE).await;
+        ran.succeeded();
+        assert!(site.fired("list") > 0);
+        let told: Vec<_> = ran.facts.leftovers.iter().map(|leftover| leftover.id.clone()).collect();
+        let mut expected = volumes;
+        expected.retain(|uuid| !used && !ran.facts.vm.as_ref().unwrap().volumes.contains(uuid));
+        assert_eq!(told, expected, "used: {used}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_later_undo_removes_is_no_leftover_any_more() {
+    let site = twins().await;
+    let fail = || Action::Job(JobFault::Fail { code: "X".into(), message: String::new(), follower_first: false });
+    let attempts = u64::from(site.settings.timing.undo_attempts);
+    site.arm(fault("delete", Match::job("VM_DELETE"), When::Before, fail()).times(attempts));
+    site.arm(fault("update", Match::job("VM_UPDATE"), When::Before, fail()));
+    let ran = site.run(CLUSTER).await;
+    assert_eq!((ran.code().as_str(), site.fired("delete")), ("network_failed", attempts));
+    assert_eq!(ran.notes("surplus_vm").len(), 2, "it could not be removed at first");
+    assert_eq!((ran.view.undo, site.core().world().vms.len()), (Some(UndoState::RolledBack), 0));
+    assert!(ran.view.leftovers.is_empty(), "{:?}", ran.view.leftovers);
+}
+
+#[tokio::test]
+async fn a_vm_that_may_be_there_is_listed_when_the_undo_cannot_look() {
+    let site = Site::new().await;
+    site.arm(fault("hang", create(), When::After, Action::Hang));
+    let site_ref = &site;
+    let ran = site
+        .run_with(CREATE, |_| async {
+            while site_ref.fired("hang") == 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let list = Match::fisheye("GET", "/api/v2/vms");
+            site_ref.arm(fault("down", list, When::Before, Action::status(503)));
+            std::future::pending::<()>().await;
+        })
+        .await;
+    assert_eq!(ran.code(), "fisheye_unavailable");
+    assert_eq!(ran.view.undo, Some(UndoState::RollbackIncomplete));
+    let [leftover] = ran.view.leftovers.as_slice() else { panic!("{:?}", ran.view.leftovers) };
+    assert_eq!((leftover.kind.as_str(), leftover.id.as_str(), leftover.name.as_str()), ("vm", "", "cloudtower"));
+    assert!(leftover.remedy.starts_with("look ") && leftover.remedy.contains(&site.id.to_string()));
+}
+
+#[tokio::test]
+async fn a_creation_that_was_refused_leaves_nothing_to_look_for() {
+    let refused = || Action::json(400, json!({"ec": "REST_FORM_ERROR", "data": {}, "error": {"msg": "vcpu"}}));
+    let mut site = Site::new().await;
+    site.keep = true;
+    site.arm(fault("f", create(), When::Before, refused()));
+    let ran = site.run(CREATE).await;
+    assert_eq!((ran.code().as_str(), ran.facts.vm), ("fisheye_refused", None));
+
+    // An earlier one, whose answer was lost, stays in doubt.
+    let mut site = Site::new().await;
+    site.keep = true;
+    site.arm(fault("lost", create(), When::Before, Action::reset()).times(1));
+    site.arm(fault("f", create(), When::Before, refused()).skip(1));
+    let ran = site.run(CREATE).await;
+    assert_eq!((ran.code().as_str(), site.fired("lost")), ("fisheye_refused", 1));
+    assert_eq!(ran.facts.vm.unwrap().name, "cloudtower");
+}
+
+#[tokio::test]
+async fn only_a_job_that_is_known_to_have_ended_makes_no_vm_any_more() {
+    let look = || Match::fisheye("GET", "/api/v2/jobs/*");
+    let site = Site::new().await;
+    site.modes(json!({"vm_visible": "at_done"}));
+    site.arm(job("VM_CREATE", JobFault::Stuck { state: "pending".into() }));
+    site.arm(fault("look", look(), When::Before, Action::status(503)));
+    let ran = site.run(CREATE).await;
+    assert_eq!((ran.code().as_str(), ran.view.undo), ("fisheye_unavailable", Some(UndoState::RollbackIncomplete)));
+    assert_eq!((ran.view.leftovers.len(), ran.view.leftovers[0].kind.as_str()), (1, "vm"));
+    assert!(ran.view.leftovers[0].remedy.contains("job"));
+
+    let site = Site::new().await;
+    site.modes(json!({"vm_visible": "at_done"}));
+    site.arm(job("VM_CREATE", JobFault::NoEffect));
+    let unknown = json!({"ec": "JOB_NOT_FOUND", "data": {}, "error": {"msg": "x"}});
+    site.arm(fault("look", look(), When::Before, Action::json(404, unknown)));
+    let ran = site.run(CREATE).await;
+    ran.failure();
+    assert!(ran.view.leftovers.is_empty(), "{:?}", ran.view.leftovers);
+}
+
+#[tokio::test]
+async fn the_uuid_in_a_creations_answer_is_no_vm_yet() {
+    let slow = || job("VM_CREATE", JobFault::Slow { seconds: 1_500 });
+    let early = json!({"create_answer": "job_and_vm", "vm_visible": "at_done", "duplicate": "allow"});
+    // After a restart the job is followed, and no second VM is asked for.
+    let site = Site::new().await;
+    site.modes(early.clone());
+    site.arm(slow());
+    assert!(matches!(stop_at(&site, "vm_create").await.ended, Ended::Stopped));
+    let vm = site.run_facts().await.vm.unwrap();
+    assert!(vm.uuid.is_none() && vm.job_id.is_some(), "{vm:?}");
+    let mut again = site;
+    again.settings.timing.job_limit_s = 10_000.0;
+    assert_made(&again, &again.run(CREATE).await);
+    assert_eq!(again.calls("POST", "/api/v2/vms").len(), 1);
+
+    // While the job is at work, a VM that is not there (404) is not gone.
+    let site = Site::new().await;
+    site.modes(early);
+    site.arm(slow());
+    let ran = cancel_at(&site, "vm_create").await;
+    assert!(matches!(ran.ended, Ended::Finished(JobOutcome::Cancelled)), "{:?}", ran.ended);
+    assert_eq!((ran.view.undo, ran.view.leftovers.len()), (Some(UndoState::RollbackIncomplete), 1));
+}
+
 #[tokio::test]
 async fn a_certificate_that_changes_in_the_middle_is_a_clear_failure() {
     let site = Site::new().await;

@@ -410,6 +410,69 @@ async fn a_stopped_upload_whose_volume_is_gone_begins_anew() {
 }
 
 #[tokio::test]
+async fn an_unfinished_volume_that_is_listed_with_another_size_is_still_ours() {
+    for (times, code) in [(Some(1), None), (None, Some("image_wrong_size"))] {
+        let mut site = Site::new().await;
+        site.settings.timing.image_proof_limit_s = 100.0;
+        site.modes(json!({"unfinished": "listed_without_md5", "image_list": "images"}));
+        stop_at_chunk(&site, 3).await;
+        let list = Match::fisheye("GET", "/api/v2/images");
+        let other = fault("size", list, When::After, edit("/data/images/0/size", json!(1)));
+        site.arm(if let Some(times) = times { other.times(times) } else { other });
+        let ran = site.run(UPLOAD).await;
+        let volumes = site.calls("POST", "/api/v2/images/upload/volume").len();
+        assert!(site.fired("size") > 0 && ran.notes("image_gone").is_empty());
+        match code {
+            // It goes on where it was.
+            None => {
+                assert_uploaded(&site, &ran);
+                assert_eq!(volumes, 1);
+            }
+            // The proof fails, the volume is deleted, and the upload made once more.
+            Some(code) => {
+                assert_eq!(assert_clean_failure(&site, &ran), code);
+                assert_eq!(volumes, 2);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_later_undo_deletes_is_no_leftover_any_more() {
+    let site = Site::new().await;
+    site.arm(fault("chunk", chunk(1), When::Before, Action::status(500)));
+    let nothing = body(200, json!({"ec": "EOK", "data": {}, "error": {}}));
+    let attempts = site.settings.timing.undo_attempts.max(2);
+    site.arm(fault("delete", delete(), When::Before, nothing).times(attempts.into()));
+    let ran = site.run(UPLOAD).await;
+    assert!(ran.failure().causes.iter().any(|cause| cause.contains("its undo failed")), "{:?}", ran.failure());
+    assert_eq!(site.fired("delete"), u64::from(attempts));
+    assert_clean_failure(&site, &ran);
+    assert!(ran.view.leftovers.is_empty());
+}
+
+#[tokio::test]
+async fn a_volume_that_may_be_there_is_listed_when_the_undo_cannot_look() {
+    let site = Site::new().await;
+    site.arm(fault("hang", volume(), When::After, Action::Hang));
+    let site_ref = &site;
+    let ran = site
+        .run_with(UPLOAD, |_| async {
+            while site_ref.fired("hang") == 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let list = Match::fisheye("GET", "/api/v2/images");
+            site_ref.arm(fault("down", list, When::Before, Action::status(503)));
+            std::future::pending::<()>().await;
+        })
+        .await;
+    assert_eq!((ran.code().as_str(), ran.view.undo), ("fisheye_unavailable", Some(UndoState::RollbackIncomplete)));
+    let [leftover] = ran.view.leftovers.as_slice() else { panic!("{:?}", ran.view.leftovers) };
+    assert_eq!((leftover.kind.as_str(), leftover.id.as_str(), leftover.name.as_str()), ("image", "", ISO_NAME));
+    assert!(leftover.remedy.contains("unfinished ISO image"));
+}
+
+#[tokio::test]
 async fn a_cancel_in_the_middle_deletes_the_volume() {
     let site = Site::new().await;
     site.arm(fault("slow", chunk(2), When::Before, Action::Hang));

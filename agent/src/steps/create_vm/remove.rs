@@ -31,18 +31,24 @@ pub(super) async fn undo(cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, 
         Look::Foreign(_) | Look::Nothing => {}
     }
     let mut removed = Vec::new();
-    let mut failed = None;
+    let mut failed: Option<(String, String)> = None;
     for uuid in &uuids {
         match vm(cx, facts, uuid).await? {
             Ok(true) => removed.push(format!("the VM {} ({uuid})", fact.name)),
             Ok(false) => {}
+            // The one of the facts, when it is among those that stay.
+            Err(_) if failed.as_ref().is_some_and(|(known, _)| fact.uuid.as_ref() == Some(known)) => {}
             Err(reason) => failed = Some((uuid.clone(), reason)),
         }
     }
     if uuids.is_empty() {
-        note_pending_job(cx, facts, &fact).await;
+        note_pending_job(cx, facts, &fact).await?;
     }
     if let Some((uuid, reason)) = failed {
+        if fact.uuid.as_ref() != Some(&uuid) {
+            // The facts name what is still there, not what is gone.
+            facts.vm = Some(VmFact { uuid: Some(uuid.clone()), volumes: Vec::new(), ..fact.clone() });
+        }
         cx.save(facts).await?;
         let message = format!("the VM {} ({uuid}) could not be removed: {reason}", fact.name);
         return Err(permanent(story("vm_not_removed", message, leftover_vm(&fact, &uuid).remedy)));
@@ -74,7 +80,9 @@ pub(super) async fn leftovers_of_a_failed_job(cx: &StepCx, facts: &mut Facts) ->
 pub(super) async fn vm(cx: &StepCx, facts: &mut Facts, uuid: &str) -> Result<Result<bool, String>, StepError> {
     let timing = &cx.settings.timing;
     let (name, mark) = (cx.plan.cloudtower.vm_name.clone(), mark_of(cx));
-    let mut volumes: BTreeSet<String> = facts.vm.iter().flat_map(|fact| fact.volumes.clone()).collect();
+    // Those of another VM, such as the one that stays when a second one goes, are not its own.
+    let known = facts.vm.iter().filter(|fact| fact.uuid.as_deref() == Some(uuid));
+    let mut volumes: BTreeSet<String> = known.flat_map(|fact| fact.volumes.clone()).collect();
     let mut reason = String::new();
     let mut touched = false;
     for attempt in 1..=timing.undo_attempts.max(1) + 1 {
@@ -84,6 +92,7 @@ pub(super) async fn vm(cx: &StepCx, facts: &mut Facts, uuid: &str) -> Result<Res
         let found = match cx.outside.fisheye.vm(uuid).await {
             Ok(None) => {
                 orphans(cx, facts, &volumes).await;
+                facts.no_longer_left("vm", uuid);
                 return Ok(Ok(touched));
             }
             Ok(Some(vm)) => vm,
@@ -109,7 +118,7 @@ pub(super) async fn vm(cx: &StepCx, facts: &mut Facts, uuid: &str) -> Result<Res
         }
     }
     let fact = VmFact { name, ..VmFact::default() };
-    leave(facts, leftover_vm(&fact, uuid));
+    facts.leave(leftover_vm(&fact, uuid));
     Ok(Err(reason))
 }
 
@@ -162,35 +171,40 @@ async fn orphans(cx: &StepCx, facts: &mut Facts, volumes: &BTreeSet<String>) {
             return;
         }
     };
-    for volume in left.into_iter().filter(|volume| volumes.contains(&volume.uuid)) {
+    for volume in left.into_iter().filter(|volume| volume.mounted_by == 0 && volumes.contains(&volume.uuid)) {
         let remedy = format!("delete the volume \"{}\" ({}) in the cluster's web page", volume.name, volume.uuid);
-        leave(facts, Leftover { kind: "volume".to_owned(), id: volume.uuid, name: volume.name, remedy });
+        facts.leave(Leftover { kind: "volume".to_owned(), id: volume.uuid, name: volume.name, remedy });
     }
 }
 
-/// A creation that is still queued may make the VM after we are gone: that is listed.
-async fn note_pending_job(cx: &StepCx, facts: &mut Facts, fact: &VmFact) {
-    let Some(id) = &fact.job_id else { return };
-    let pending = cx.outside.fisheye.job(id).await.is_ok_and(|job| job.state == JobState::Running);
-    if pending {
-        let remedy = format!(
-            "the cluster's job {id} had not ended: look whether it makes a VM \"{}\" after all, and delete that",
-            fact.name
-        );
-        leave(facts, Leftover { kind: "vm".to_owned(), id: String::new(), name: fact.name.clone(), remedy });
+/// A creation that is still queued may make the VM after we are gone: that is listed. Only an end that is known, or a
+/// job that is not known any more, is an end.
+async fn note_pending_job(cx: &StepCx, facts: &mut Facts, fact: &VmFact) -> Result<(), StepError> {
+    let Some(id) = &fact.job_id else { return Ok(()) };
+    let timing = &cx.settings.timing;
+    for attempt in 1..=timing.undo_attempts.max(1) {
+        if attempt > 1 {
+            cx.sleep(timing.scaled(timing.undo_retry_s)).await?;
+        }
+        match cx.outside.fisheye.job(id).await {
+            Ok(job) if job.state == JobState::Running => break,
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_gone() => return Ok(()),
+            Err(error) => tracing::debug!(job = id, error = told(&error), "the job cannot be looked at"),
+        }
     }
+    let remedy = format!(
+        "the cluster's job {id} is not known to have ended: look whether it makes a VM \"{}\" after all, and delete that",
+        fact.name
+    );
+    facts.leave(Leftover { remedy, ..VmFact { uuid: None, ..fact.clone() }.leftover() });
+    Ok(())
 }
 
 fn leftover_vm(fact: &VmFact, uuid: &str) -> Leftover {
     let remedy =
         format!("power the VM \"{}\" ({uuid}) off in the cluster's web page and delete it with its volumes", fact.name);
     Leftover { kind: "vm".to_owned(), id: uuid.to_owned(), name: fact.name.clone(), remedy }
-}
-
-fn leave(facts: &mut Facts, leftover: Leftover) {
-    if !facts.leftovers.iter().any(|known| known.kind == leftover.kind && known.id == leftover.id) {
-        facts.leftovers.push(leftover);
-    }
 }
 
 fn told(error: &Error) -> String {

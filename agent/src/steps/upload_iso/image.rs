@@ -88,13 +88,14 @@ pub(super) async fn undo(cx: &StepCx, facts: &mut Facts) -> Result<Option<String
     let Some(image) = facts.image.clone().filter(|image| ours(&image)) else { return Ok(None) };
     match remove(cx, &image.image_uuid).await? {
         Ok(()) => {
+            facts.no_longer_left("image", &image.image_uuid);
             super::forget(cx, facts).await?;
             Ok(Some(format!("the upload volume {} ({})", image.name, image.image_uuid)))
         }
         Err(reason) => {
             let leftover = leftover(cx, &image.image_uuid, &image.name);
             let remedy = leftover.remedy.clone();
-            leave(facts, leftover);
+            facts.leave(leftover);
             cx.save(facts).await?;
             let message = format!("the upload volume {} could not be removed: {reason}", image.image_uuid);
             Err(permanent(story("image_not_removed", message, remedy)))
@@ -141,21 +142,10 @@ fn told(error: &fisheye::Error) -> String {
 /// An image that a person has to remove.
 pub(super) fn leftover(cx: &StepCx, image_uuid: &str, name: &str) -> Leftover {
     let url = cx.outside.fisheye.base_url();
-    let remedy = if image_uuid.is_empty() {
-        format!("look in the cluster's web page whether an unfinished ISO image \"{name}\" is there, and delete it")
-    } else {
-        format!(
-            "delete the ISO image in the cluster's web page, or: curl -k -X DELETE -H 'x-smartx-token: <token>' {url}/api/v2/images/{image_uuid}"
-        )
-    };
+    let remedy = format!(
+        "delete the ISO image in the cluster's web page, or: curl -k -X DELETE -H 'x-smartx-token: <token>' {url}/api/v2/images/{image_uuid}"
+    );
     Leftover { kind: "image".to_owned(), id: image_uuid.to_owned(), name: name.to_owned(), remedy }
-}
-
-/// Lists something once.
-pub(super) fn leave(facts: &mut Facts, leftover: Leftover) {
-    if !facts.leftovers.iter().any(|known| known.kind == leftover.kind && known.id == leftover.id) {
-        facts.leftovers.push(leftover);
-    }
 }
 
 #[cfg(test)]

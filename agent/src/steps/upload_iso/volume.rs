@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     super::story::{blocking, fields, permanent, read, story},
-    image::{self, leave, leftover},
+    image,
 };
 use crate::{
     facts::{AskedVolume, Facts, ImageFact, ImageState, IsoFact},
@@ -77,13 +77,13 @@ pub(super) async fn settle_asked(cx: &StepCx, facts: &mut Facts) -> Result<Settl
                 Settled::Clear
             }
             Err(_) => {
-                leave(facts, leftover(cx, &orphan.uuid, &orphan.name));
+                facts.leave(image::leftover(cx, &orphan.uuid, &orphan.name));
                 Settled::Unsure
             }
         },
         // None: hidden, or never made. Several: not known which one is ours, and a foreign one is not touched.
         _ => {
-            leave(facts, leftover(cx, "", &asked.name));
+            facts.leave(asked.leftover());
             let message =
                 "the answer to a volume's creation was lost, and the image list does not tell what became of it";
             cx.note(Level::Warning, "possible_leftover", message, fields(json!({"name": asked.name}))).await?;
