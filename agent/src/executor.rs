@@ -257,19 +257,22 @@ impl Walk {
         };
         span.record("otel.status_code", "ERROR").record("error", error.to_string());
         let last = attempt >= self.table[index].attempts;
+        let hands_off = matches!(error, StepError::HandsOff(_));
         let (failure, will_retry) = match error {
             StepError::Stopping => return Err(Halt::Stopped),
             StepError::Journal(error) => return Err(Halt::Broken(error)),
             StepError::Cancelled if self.job.log.is_stopping() => return Err(Halt::Stopped),
             StepError::Cancelled => (self.cancel_failure(), false),
             StepError::Again(failure) => (*failure, !last),
-            StepError::Permanent(failure) => (*failure, false),
-            StepError::HandsOff(mut failure) => {
-                failure.detail.insert(HANDS_OFF.to_owned(), true.into());
-                (*failure, false)
-            }
+            StepError::Permanent(failure) | StepError::HandsOff(failure) => (*failure, false),
         };
-        let failure = self.job.log.clean(failure);
+        let mut failure = self.job.log.clean(failure);
+        if hands_off {
+            // The word itself may make the details too long: then they are replaced, and it stands beside what is left.
+            failure.detail.insert(HANDS_OFF.to_owned(), true.into());
+            failure = self.job.log.clean(failure);
+            failure.detail.insert(HANDS_OFF.to_owned(), true.into());
+        }
         self.append(Body::StepFailed { step: id.clone(), attempt, failure: failure.clone(), will_retry }).await?;
         match will_retry {
             true => Ok(Some(failure)),

@@ -4,12 +4,21 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use gantry_proto::Redactor;
 use http::{HeaderMap, StatusCode};
+use serde_json::Value;
 
 use crate::tls::{self, Pins};
 
 /// Header lines of an answer, at most (N14).
 const MOST_HEADERS: usize = 100;
+
+/// The longest session token that is taken, bytes: the redactor has to know it in all its forms.
+pub const TOKEN_MAX: usize = 4_096;
+/// Longer answers are not summed up, bytes.
+pub const SUMMARY_BYTES: usize = 64 << 10;
+/// The longest summary of a body in the debug log, characters.
+const SUMMARY_CHARS: usize = 600;
 
 /// An answer, read to its end.
 #[derive(Clone, Debug)]
@@ -69,6 +78,21 @@ pub async fn read(mut response: reqwest::Response, most: usize) -> Result<Answer
         body.extend_from_slice(&piece);
     }
     Ok(Answer { status, headers, body: body.freeze() })
+}
+
+/// A body for the debug log (R70): redacted and shortened.
+pub fn summary(redactor: &Redactor, mut value: Value) -> String {
+    redactor.json(&mut value);
+    value.to_string().chars().take(SUMMARY_CHARS).collect()
+}
+
+/// The same of an answer; of a long one or one that is not JSON only its length.
+pub fn answer_summary(redactor: &Redactor, body: &[u8]) -> String {
+    if body.len() > SUMMARY_BYTES {
+        return format!("<{} bytes>", body.len());
+    }
+    let value = serde_json::from_slice(body);
+    value.map_or_else(|_| format!("<{} bytes, not JSON>", body.len()), |value| summary(redactor, value))
 }
 
 #[cfg(test)]

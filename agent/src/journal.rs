@@ -113,15 +113,19 @@ impl Journal {
         *self.tail.borrow()
     }
 
-    /// Numbers an event, writes it and flushes (blocking).
+    /// Numbers an event, writes it and flushes (blocking). Nothing follows the last event of an epoch: it is refused.
     pub fn event(&self, body: Body) -> io::Result<Event> {
         let mut writer = self.writer();
         let tail = self.tail();
+        if tail.finished {
+            let message = format!("epoch {} of the job has ended: nothing is told after its last event", tail.epoch);
+            return Err(io::Error::other(message));
+        }
         let event = Event { seq: tail.last_seq + 1, epoch: tail.epoch, at: Timestamp::now(), body };
         writer.append(&self.path, &Record::Event(Box::new(event.clone())))?;
         writer.flush()?;
         let started = tail.started || matches!(event.body, Body::JobStarted { .. });
-        let finished = tail.finished || matches!(event.body, Body::JobFinished { .. });
+        let finished = matches!(event.body, Body::JobFinished { .. });
         self.publish(&writer, |tail| *tail = Tail { last_seq: event.seq, started, finished, ..*tail });
         Ok(event)
     }

@@ -7,7 +7,7 @@ mod entry;
 use std::{
     collections::BTreeMap,
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -75,6 +75,7 @@ impl Runner {
         for (id, journal, folded) in found {
             runner.take_up(id, journal, folded);
         }
+        runner.forget_oldest().await;
         Ok(runner)
     }
 
@@ -112,7 +113,11 @@ impl Runner {
     /// The controller has stored a job up to `seq`.
     pub async fn acked(&self, job: JobId, seq: u64) -> io::Result<()> {
         let Some(entry) = self.entry(job) else { return Ok(()) };
-        entry.journal.on_disk(move |journal| journal.acked(seq)).await
+        entry.journal.on_disk(move |journal| journal.acked(seq)).await?;
+        if told_in_full(&entry.journal) {
+            self.forget_oldest().await;
+        }
+        Ok(())
     }
 
     /// How far orders have come since they were asked for last.
@@ -151,6 +156,30 @@ impl Runner {
         self.wake.wake();
     }
 
+    /// Keeps no more than `jobs.keep_finished` finished jobs. Job ids sort by time: the oldest go first, and only those
+    /// that the controller has in full.
+    async fn forget_oldest(&self) {
+        let gone = self.take_oldest();
+        if gone.is_empty() {
+            return;
+        }
+        let removed = spawn_blocking(move || gone.iter().for_each(|dir| remove(dir))).await;
+        if let Err(error) = removed {
+            tracing::warn!(%error, "old jobs' directories are not removed");
+        }
+    }
+
+    /// Takes the jobs out that are to go; their directories.
+    fn take_oldest(&self) -> Vec<PathBuf> {
+        let mut jobs = self.jobs();
+        // One whose task is still closing its files goes the next time.
+        let over = jobs.iter().filter(|(_, entry)| told_in_full(&entry.journal) && entry.log().is_none());
+        let over: Vec<JobId> = over.map(|(id, _)| *id).collect();
+        let spare = over.len().saturating_sub(self.settings.jobs.keep_finished);
+        let gone = over.into_iter().take(spare);
+        gone.filter(|id| jobs.remove(id).is_some()).map(|id| dir_of(&self.settings, id)).collect()
+    }
+
     /// A job that was found on disk.
     fn take_up(self: &Arc<Self>, id: JobId, journal: Arc<Journal>, folded: Folded) {
         let finished = folded.finished();
@@ -184,27 +213,13 @@ fn on_disk(settings: &Settings) -> io::Result<Vec<(JobId, Arc<Journal>, Folded)>
         }
     }
     jobs.sort_by_key(|(id, ..)| *id);
-    Ok(forget_oldest(settings, jobs))
+    Ok(jobs)
 }
 
-/// Job ids sort by time: the oldest finished jobs go first, and only those that the controller has in full.
-fn forget_oldest(settings: &Settings, jobs: Vec<(JobId, Arc<Journal>, Folded)>) -> Vec<(JobId, Arc<Journal>, Folded)> {
-    let over = |journal: &Journal| {
-        let tail = journal.tail();
-        tail.finished && tail.acked == tail.last_seq
-    };
-    let finished = jobs.iter().filter(|(_, journal, _)| over(journal)).count();
-    let mut spare = finished.saturating_sub(settings.jobs.keep_finished);
-    let mut kept = Vec::with_capacity(jobs.len());
-    for (id, journal, folded) in jobs {
-        if spare > 0 && over(&journal) {
-            spare -= 1;
-            remove(&dir_of(settings, id));
-        } else {
-            kept.push((id, journal, folded));
-        }
-    }
-    kept
+/// Whether the job has ended and the controller has all its events.
+fn told_in_full(journal: &Journal) -> bool {
+    let tail = journal.tail();
+    tail.finished && tail.acked == tail.last_seq
 }
 
 fn remove(dir: &Path) {

@@ -3,10 +3,10 @@
 use std::{
     net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use gantry_proto::{Plan, Redactor, Secret, Secrets};
+use gantry_proto::{Plan, Redactor, Secret, Secrets, redact::Held};
 use http::{
     HeaderValue, StatusCode,
     header::{AUTHORIZATION, CONNECTION},
@@ -34,7 +34,13 @@ pub struct Client {
     request_timeout: Duration,
     max_response: usize,
     planned_password: Mutex<Option<Secret>>,
-    token: Mutex<Option<Secret>>,
+    token: Mutex<Option<Arc<Token>>>,
+}
+
+/// A token; the redactor knows it as long as any call still carries it.
+struct Token {
+    text: Secret,
+    _held: Held,
 }
 
 /// Whether a call carries the token.
@@ -89,9 +95,7 @@ impl Client {
     }
 
     pub(super) fn set_token(&self, token: Option<Secret>) {
-        if let Some(token) = &token {
-            self.redactor.register(token);
-        }
+        let token = token.map(|text| Arc::new(Token { _held: self.redactor.hold(vec![text.clone()]), text }));
         *lock(&self.token) = token;
     }
 
@@ -120,7 +124,14 @@ impl Client {
             status = tracing::field::Empty,
             error = tracing::field::Empty
         );
-        let sent = self.send(call, body, auth).instrument(span.clone()).await;
+        // Held until the call has been told: an answer may repeat the token.
+        let token = lock(&self.token).clone().filter(|_| auth == Auth::Token);
+        let began = Instant::now();
+        let sent = match (auth, &token) {
+            (Auth::Token, None) => Err(ErrorKind::NotLoggedIn),
+            (_, token) => self.send(call, body, token.as_deref()).instrument(span.clone()).await,
+        };
+        span.in_scope(|| self.tell(call, body, &sent, began.elapsed()));
         let result = sent.and_then(|answer| {
             span.record("status", answer.status.as_u16());
             self.read(&answer)
@@ -131,14 +142,34 @@ impl Client {
         })
     }
 
-    async fn send(&self, call: Call, body: &Value, auth: Auth) -> Result<Answer, ErrorKind> {
+    /// One debug line for each call (R70).
+    fn tell(&self, call: Call, body: &Value, outcome: &Result<Answer, ErrorKind>, took: Duration) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let ms = took.as_millis() as u64;
+        let sent = wire::summary(&self.redactor, body.clone());
+        match outcome {
+            Ok(answer) => {
+                let got = wire::answer_summary(&self.redactor, &answer.body);
+                let (status, bytes) = (answer.status.as_u16(), answer.body.len());
+                tracing::debug!(%call, status, ms, bytes, sent, got, "cloudtower call");
+            }
+            Err(kind) => {
+                let error = gantry_proto::error::causes(kind).join(": ");
+                let error = self.redactor.text(&error);
+                tracing::debug!(%call, ms, sent, %error, "cloudtower call failed");
+            }
+        }
+    }
+
+    async fn send(&self, call: Call, body: &Value, token: Option<&Token>) -> Result<Answer, ErrorKind> {
         let path = if call.base == GRAPHQL { GRAPHQL.to_owned() } else { format!("{}/{}", call.base, call.name) };
         let request = self.http.post(format!("{}{path}", self.base)).timeout(self.request_timeout);
         // Each call shakes hands anew: a connection that is kept would hide that the certificate has been replaced.
         let mut request = request.header(CONNECTION, "close").json(body);
-        if auth == Auth::Token {
-            let token = lock(&self.token).clone().ok_or(ErrorKind::NotLoggedIn)?;
-            request = request.header(AUTHORIZATION, header(&token)?);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, header(&token.text)?);
         }
         let response = request.send().await.map_err(|error| self.broken(error))?;
         wire::read(response, self.max_response).await.map_err(ErrorKind::Unread)

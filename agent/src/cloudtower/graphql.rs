@@ -9,7 +9,7 @@ use super::{
     Call, Client, Error, ErrorKind, SetupState,
     client::{Auth, GRAPHQL},
     split_servers,
-    types::first,
+    types::{first, named_id},
 };
 
 const CHECK: &str = "query checkTowerIsSetup { organizations(first: 10) { id name } userCreated { created } }";
@@ -60,7 +60,7 @@ impl Client {
         let made = first(data.get("createOrganization").unwrap_or(&Value::Null));
         let id =
             made.get("id").and_then(Value::as_str).ok_or_else(|| shape(call, "the organisation's id is missing"))?;
-        Ok(NamedId { id: id.to_owned(), name: name.to_owned() })
+        named_id(&json!({ "id": id, "name": name })).ok_or_else(|| shape(call, "the organisation's id is missing"))
     }
 
     /// Sets the NTP servers; gives them as CloudTower repeats them.

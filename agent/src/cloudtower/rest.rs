@@ -9,6 +9,7 @@ use super::{
     split_servers,
     types::{first, named_id},
 };
+use crate::http::TOKEN_MAX;
 
 impl Client {
     /// Creates the root user with a plain password (P1). `Some`: a task to wait for.
@@ -33,6 +34,10 @@ impl Client {
         let Some(token) = token else {
             return Err(Error { call: LOGIN, kind: ErrorKind::Shape("the token is missing".to_owned()) });
         };
+        if token.len() > TOKEN_MAX {
+            let what = format!("the token is longer than {TOKEN_MAX} bytes");
+            return Err(Error { call: LOGIN, kind: ErrorKind::Shape(what) });
+        }
         self.set_token(Some(Secret::new(token)));
         Ok(())
     }

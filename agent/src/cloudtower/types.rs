@@ -3,6 +3,9 @@
 use gantry_proto::result::NamedId;
 use serde_json::Value;
 
+/// The longest id or name that is taken, characters: what stands in facts must fit in a line of the journal.
+const NAME_MAX: usize = 1_024;
+
 /// Whether and how CloudTower has been set up (`cloudtower.md` 4.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetupState {
@@ -56,9 +59,9 @@ impl Task {
     }
 }
 
-/// `{"id", "name"}`.
+/// `{"id", "name"}`, each cut at [`NAME_MAX`].
 pub(super) fn named_id(value: &Value) -> Option<NamedId> {
-    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let text = |key: &str| Some(value.get(key)?.as_str()?.chars().take(NAME_MAX).collect());
     Some(NamedId { id: text("id")?, name: text("name")? })
 }
 
@@ -84,6 +87,13 @@ mod tests {
         for wrong in [json!(null), json!({}), json!({"organizations": [], "userCreated": null}), json!([])] {
             assert_eq!(SetupState::read(&wrong), None);
         }
+    }
+
+    #[test]
+    fn names_are_cut() {
+        let long = "名".repeat(5_000);
+        let found = named_id(&json!({"id": long, "name": long})).unwrap();
+        assert_eq!((found.id.chars().count(), found.name.chars().count()), (NAME_MAX, NAME_MAX));
     }
 
     #[test]

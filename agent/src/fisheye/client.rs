@@ -32,11 +32,6 @@ use crate::{
     tls::{self, Pins, SightError},
 };
 
-/// A larger answer is not taken apart a second time for the log, bytes.
-const SUMMARY_BYTES: usize = 64 << 10;
-/// Most characters of a body in the debug log (R70).
-const SUMMARY_CHARS: usize = 600;
-
 /// The client of one cluster's Fisheye. Keeps the session in memory; opens no connection before the first call.
 pub struct Client {
     pub(super) http: reqwest::Client,
@@ -367,16 +362,20 @@ impl Client {
         let (method, path, query) = (request.call.method, &request.path, &request.query);
         match outcome {
             Ok(answer) => {
-                let ec = if answer.body.len() > SUMMARY_BYTES { String::new() } else { envelope::ec(&answer.body) };
+                let ec = if answer.body.len() > outgoing::SUMMARY_BYTES {
+                    String::new()
+                } else {
+                    envelope::ec(&answer.body)
+                };
                 span.record("http.response.status_code", answer.status.as_u16());
                 span.record("ec", ec.as_str());
                 if tracing::enabled!(tracing::Level::DEBUG) {
                     let sent = match &request.payload {
-                        Payload::Json(value) => self.summary((*value).clone()),
+                        Payload::Json(value) => outgoing::summary(&self.redactor, (*value).clone()),
                         Payload::Chunk(chunk) => format!("<{} bytes>", chunk.len),
                         Payload::None | Payload::Empty => String::new(),
                     };
-                    let got = self.answer_summary(&answer.body);
+                    let got = outgoing::answer_summary(&self.redactor, &answer.body);
                     let (status, bytes) = (answer.status.as_u16(), answer.body.len());
                     tracing::debug!(method, path, ?query, status, ec, ms, bytes, sent, got, "fisheye call");
                 }
@@ -386,20 +385,6 @@ impl Client {
                 tracing::debug!(method, path, ?query, ms, error = %kind, "fisheye call failed")
             }
         }
-    }
-
-    fn answer_summary(&self, body: &[u8]) -> String {
-        if body.len() > SUMMARY_BYTES {
-            return format!("<{} bytes>", body.len());
-        }
-        let value = serde_json::from_slice(body);
-        value.map_or_else(|_| format!("<{} bytes, not JSON>", body.len()), |value| self.summary(value))
-    }
-
-    /// A body for the debug log: redacted and shortened.
-    fn summary(&self, mut value: Value) -> String {
-        self.redactor.json(&mut value);
-        value.to_string().chars().take(SUMMARY_CHARS).collect()
     }
 
     pub(super) fn error(&self, call: Call, kind: ErrorKind) -> Error {

@@ -1,16 +1,17 @@
 //! The session with Fisheye: one token for all calls, one login at a time, and never a second try with credentials that
 //! were refused (`fisheye.md` 3). The token lives here and nowhere else.
 
-use std::sync::{Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
-use gantry_proto::{Redactor, Secret};
+use gantry_proto::{Redactor, Secret, redact::Held};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
     error::{ErrorKind, Refusal},
-    types::maybe_text,
+    types::whole_text,
 };
+use crate::http::TOKEN_MAX;
 
 /// User, password and the token in use.
 pub(super) struct Session {
@@ -33,6 +34,8 @@ pub(super) struct State {
 pub(super) struct Token {
     pub text: Secret,
     number: u64,
+    /// The redactor knows it as long as any call still carries it.
+    _held: Arc<Held>,
 }
 
 impl Session {
@@ -54,11 +57,15 @@ impl Session {
     /// Keeps the token of a login's answer: at the top level or in `data` (3.1).
     pub(super) fn take(&self, state: &mut State, answer: &Value) -> Result<Token, ErrorKind> {
         let inner = answer.get("data").unwrap_or(&Value::Null);
-        let text = maybe_text(answer, "token").or_else(|| maybe_text(inner, "token"));
-        let text = Secret::new(text.ok_or_else(|| ErrorKind::Shape("the login's answer holds no token".to_owned()))?);
-        self.redactor.register(&text);
+        let text = whole_text(answer, "token").or_else(|| whole_text(inner, "token"));
+        let text = text.ok_or_else(|| ErrorKind::Shape("the login's answer holds no token".to_owned()))?;
+        if text.len() > TOKEN_MAX {
+            return Err(ErrorKind::Shape(format!("the login's token is longer than {TOKEN_MAX} bytes")));
+        }
+        let text = Secret::new(text);
+        let held = Arc::new(self.redactor.hold(vec![text.clone()]));
         state.logins += 1;
-        let token = Token { text, number: state.logins };
+        let token = Token { text, number: state.logins, _held: held };
         state.token = Some(token.clone());
         Ok(token)
     }
@@ -104,6 +111,19 @@ mod tests {
         session.take(&mut state, &json!({"data": {"token": "bbbb2222"}})).unwrap();
         assert_eq!(state.fresher_than(Some(&first)).unwrap().text.expose(), "bbbb2222");
         assert_eq!(session.redactor.text("x aaaa1111 y bbbb2222"), "x 机密凭据 y 机密凭据");
+        drop(first);
+        assert_eq!(session.redactor.text("x aaaa1111 y bbbb2222"), "x aaaa1111 y 机密凭据");
+        drop(state);
+        let redactor = session.redactor.clone();
+        drop(session);
+        assert_eq!(redactor.text("bbbb2222"), "bbbb2222");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_too_long_is_refused_whole() {
+        let session = Session::new("root", Secret::new("pass-word"), Redactor::new());
+        let long = json!({"token": "t".repeat(TOKEN_MAX + 1)});
+        assert!(matches!(session.take(&mut *session.lock().await, &long), Err(ErrorKind::Shape(_))));
     }
 
     #[tokio::test]

@@ -8,6 +8,14 @@ use super::jobs::{JobFailure, JobState};
 /// Keys under which a list may hide (`fisheye.md` 4.1).
 const LIST_KEYS: &[&str] = &["entities", "items", "list", "records", "results"];
 
+/// The longest text that is taken, characters; of a longer one the beginning: what stands in facts must fit in a line of
+/// the journal.
+const TEXT_MAX: usize = 4_096;
+/// The longest description, characters; of a longer one the end, where our mark stands.
+const DESCRIPTION_MAX: usize = 16 << 10;
+/// Entries that are taken of a VM's disks, NICs and addresses, and of what a job works on.
+const PARTS_MAX: usize = 64;
+
 /// An image (4.1). `uuid` and `path` may be empty: such an entry is no use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
@@ -246,18 +254,19 @@ impl Vm {
             .iter()
             .filter_map(|nic| nic.get("ip_addresses").and_then(Value::as_array))
             .flatten()
-            .filter_map(|address| address.as_str().map(str::to_owned).or_else(|| maybe_text(address, "ip_address")))
+            .filter_map(|address| address.as_str().map(cut).or_else(|| maybe_text(address, "ip_address")))
+            .take(PARTS_MAX)
             .collect();
         let disks = value.get("disks").and_then(Value::as_array).cloned().unwrap_or_default();
         Self {
             uuid: text(value, "uuid"),
             name: maybe_text(value, "vm_name").unwrap_or_else(|| text(value, "name")),
-            description: text(value, "description"),
+            description: description(value),
             status: text(value, "status").to_ascii_lowercase(),
             memory: number(value, "memory"),
             node_ip: text(value, "node_ip"),
-            nics: nics(value).iter().map(VmNic::read).collect(),
-            volumes: disks.iter().filter_map(|disk| maybe_text(disk, "volume_uuid")).collect(),
+            nics: nics(value).iter().take(PARTS_MAX).map(VmNic::read).collect(),
+            volumes: disks.iter().filter_map(|disk| maybe_text(disk, "volume_uuid")).take(PARTS_MAX).collect(),
             ga_state: maybe_text(guest, "ga_state"),
             ga_version: maybe_text(guest, "ga_version").or_else(|| number(guest, "ga_version").map(|n| n.to_string())),
             os_version: maybe_text(guest, "os_version"),
@@ -297,8 +306,8 @@ impl Job {
         let value = value.get("job").filter(|job| job.is_object()).unwrap_or(value);
         let word = text(value, "state");
         let resources = value.get("resources").and_then(Value::as_object);
-        let resources = resources.into_iter().flatten().map(|(key, resource)| {
-            let uuid = maybe_text(resource, "uuid").unwrap_or_else(|| key.clone());
+        let resources = resources.into_iter().flatten().take(PARTS_MAX).map(|(key, resource)| {
+            let uuid = maybe_text(resource, "uuid").unwrap_or_else(|| cut(key));
             let name = maybe_text(resource, "vm_name").unwrap_or_else(|| text(resource, "name"));
             (text(resource, "type"), uuid, name)
         });
@@ -343,9 +352,27 @@ pub(super) fn text(value: &Value, key: &str) -> String {
     maybe_text(value, key).unwrap_or_default()
 }
 
-/// A text that is not empty.
+/// A text that is not empty, cut at [`TEXT_MAX`].
 pub(super) fn maybe_text(value: &Value, key: &str) -> Option<String> {
-    value.get(key)?.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    trimmed(value, key).map(cut)
+}
+
+/// A text that is not empty, as long as it is: for what never gets into the log.
+pub(super) fn whole_text(value: &Value, key: &str) -> Option<String> {
+    trimmed(value, key).map(str::to_owned)
+}
+
+fn trimmed<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get(key)?.as_str().map(str::trim).filter(|text| !text.is_empty())
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}
+
+fn description(value: &Value) -> String {
+    let text = trimmed(value, "description").unwrap_or_default();
+    text.chars().skip(text.chars().count().saturating_sub(DESCRIPTION_MAX)).collect()
 }
 
 /// A number, or a text that is one.
@@ -429,6 +456,21 @@ mod tests {
         assert_eq!(vm.nics[0].mac.as_deref(), Some("52:54"));
         let stale = Vm::read(&json!({"guest_info": {"ga_state": "Running", "expired": true}}));
         assert!(!stale.agent_runs());
+    }
+
+    #[test]
+    fn what_is_taken_is_bounded_and_the_mark_at_the_end_stays() {
+        let long = "é".repeat(100_000);
+        let disks: Vec<Value> = (0..1_000).map(|n| json!({"volume_uuid": n.to_string()})).collect();
+        let vm = Vm::read(&json!({
+            "uuid": long, "vm_name": long, "description": format!("{long}; our mark"), "disks": disks,
+            "guest_info": {"nics": [{"ip_addresses": vec![long.clone(); 100]}]},
+        }));
+        assert_eq!((vm.uuid.chars().count(), vm.name.chars().count(), vm.volumes.len()), (4_096, 4_096, 64));
+        assert!(vm.description.ends_with("; our mark") && vm.description.chars().count() == 16 << 10);
+        assert_eq!((vm.guest_addresses.len(), vm.guest_addresses[0].chars().count()), (64, 4_096));
+        let ours = format!("{}; our mark", "d".repeat(8_000));
+        assert_eq!(Vm::read(&json!({"description": ours})).description, ours);
     }
 
     #[test]

@@ -4,12 +4,20 @@
 use gantry_proto::{Body, Failure, JobOutcome, Leftover, Redactor, Sample, event::Extra};
 use serde_json::Value;
 
+use crate::journal;
+
 /// The longest text of an event, characters.
 const TEXT_MAX: usize = 8_000;
 /// The longest JSON of details, bytes; a longer one is replaced by a note of its length.
 const DETAIL_MAX: usize = 32 << 10;
 /// The longest list of causes or sentences.
 const LIST_MAX: usize = 50;
+
+/// The longest event, bytes of JSON: with room to spare below the longest line of the journal.
+const EVENT_MAX: usize = journal::LINE_MAX / 2;
+/// How a longer one is made shorter: the longest text (characters) and the longest list, more strictly each time. Ids,
+/// hashes and our own words are never longer than the last.
+const SHORTER: [(usize, usize); 3] = [(1_024, 64), (256, 16), (64, 8)];
 
 /// What events are cleaned with.
 pub(super) struct Cleaner<'a> {
@@ -21,6 +29,10 @@ pub(super) struct Cleaner<'a> {
 
 impl Cleaner<'_> {
     pub(super) fn body(&self, body: Body) -> Body {
+        bounded(self.redacted(body))
+    }
+
+    fn redacted(&self, body: Body) -> Body {
         match body {
             Body::StepFailed { step, attempt, failure, will_retry } => {
                 Body::StepFailed { step, attempt, failure: self.failure(failure), will_retry }
@@ -106,6 +118,47 @@ impl Cleaner<'_> {
     }
 }
 
+/// The event as it is, or shorter when no line would hold it: a job whose events cannot be written could never end.
+fn bounded(body: Body) -> Body {
+    let length = |body: &Body| serde_json::to_vec(body).map_or(0, |json| json.len());
+    if length(&body) <= EVENT_MAX {
+        return body;
+    }
+    tracing::warn!(bytes = length(&body), "an event is too long for the journal: its texts and lists are cut");
+    let mut shorter = body;
+    for (text, list) in SHORTER {
+        let Ok(mut json) = serde_json::to_value(&shorter) else { break };
+        shorten(&mut json, text, list);
+        match serde_json::from_value(json) {
+            Ok(cut) if length(&cut) <= EVENT_MAX => return cut,
+            Ok(cut) => shorter = cut,
+            Err(_) => break,
+        }
+    }
+    match shorter {
+        // Not known is a value that every fact may have.
+        Body::Fact { step, key, .. } => Body::Fact { step, key, value: None },
+        same => same,
+    }
+}
+
+/// Keeps the shape, so that facts can be read again after a restart.
+fn shorten(value: &mut Value, text_max: usize, list_max: usize) {
+    match value {
+        Value::String(text) => {
+            if let Some((end, _)) = text.char_indices().nth(text_max) {
+                text.truncate(end);
+            }
+        }
+        Value::Array(items) => {
+            items.truncate(list_max);
+            items.iter_mut().for_each(|item| shorten(item, text_max, list_max));
+        }
+        Value::Object(map) => map.values_mut().for_each(|item| shorten(item, text_max, list_max)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use gantry_proto::{Level, REDACTED, Secret};
@@ -154,5 +207,40 @@ mod tests {
         let cut = cleaner.failure(failure);
         assert_eq!((cut.message.chars().count(), cut.causes.len()), (TEXT_MAX + 1, LIST_MAX));
         assert!(cut.detail.contains_key("left_out_bytes"));
+    }
+
+    #[test]
+    fn an_event_of_any_length_fits_in_a_line() {
+        let redactor = Redactor::new();
+        let cleaner = Cleaner { all: &redactor, facts: &redactor };
+        let length = |body: &Body| serde_json::to_vec(body).unwrap().len();
+        let fact = |value: Value| Body::Fact { step: "create-vm".into(), key: "vm".into(), value: Some(value) };
+
+        let vm = json!({"uuid": "0f0e0d0c-1111-4222-8333-000000000001", "name": "名".repeat(1 << 20), "volumes": []});
+        let cut = cleaner.body(fact(vm));
+        let Body::Fact { value: Some(value), .. } = &cut else { panic!("another body") };
+        assert_eq!(value["uuid"], "0f0e0d0c-1111-4222-8333-000000000001", "what is short stays");
+        assert_eq!(value["name"].as_str().map(|name| name.chars().count()), Some(1_024));
+        assert!(length(&cut) <= EVENT_MAX);
+
+        let wide: serde_json::Map<String, Value> = (0..100_000).map(|n| (n.to_string(), json!("x"))).collect();
+        assert!(matches!(cleaner.body(fact(Value::Object(wide))), Body::Fact { value: None, .. }));
+
+        // As many and as long causes as a failure may have, in the event and once more in its result.
+        let long = "名".repeat(TEXT_MAX + 1);
+        let failure = Failure { message: long.clone(), causes: vec![long; LIST_MAX], ..Failure::default() };
+        let left = Leftover { kind: "vm".into(), id: "i".into(), name: "n".repeat(1 << 20), remedy: String::new() };
+        let last = Body::JobFinished {
+            outcome: JobOutcome::Failed,
+            undo: gantry_proto::UndoState::RollbackIncomplete,
+            result: json!({"error": failure}),
+            failure: Some(failure),
+            leftovers: vec![left; 100],
+        };
+        let cut = cleaner.body(last);
+        assert!(length(&cut) <= EVENT_MAX);
+        assert!(
+            matches!(cut, Body::JobFinished { outcome: JobOutcome::Failed, leftovers, .. } if !leftovers.is_empty())
+        );
     }
 }

@@ -160,9 +160,15 @@ impl Runner {
         tracing::info!(job = %id, order, by = %record.by, "a job is to be cancelled");
         entry.note_cancel(record);
         // Before the first event the executor tells it, right after that event.
-        if let Some(log) = entry.log().filter(|log| log.journal().tail().started)
-            && let Err(error) = log.tell_cancel().await
-        {
+        let told = match entry.log().filter(|log| log.journal().tail().started) {
+            Some(log) => log.tell_cancel().await,
+            None => Ok(()),
+        };
+        if entry.journal.tail().finished {
+            tracing::info!(job = %id, order, "the job has ended meanwhile: there is nothing to cancel");
+            return Ok(OrderStage::Done);
+        }
+        if let Err(error) = told {
             tracing::error!(job = %id, %error, "the cancel is on disk but cannot be told");
         }
         entry.token.cancel();
@@ -179,6 +185,7 @@ impl Runner {
                 Ok(Ok(Ended::Finished(outcome))) => {
                     tracing::info!(job = %id, ?outcome, "a job has ended");
                     entry.orders().into_iter().for_each(|order| runner.update(update(order, OrderStage::Done, None)));
+                    runner.forget_oldest().await;
                 }
                 Ok(Ok(Ended::Stopped)) => tracing::info!(job = %id, "a job waits for the agent's next start"),
                 Ok(Ok(Ended::Broken(error))) => {
@@ -206,7 +213,10 @@ impl Runner {
                 );
             }
         };
-        self.redactor.register_all(&secrets);
+        // Until the last line of the job has been written.
+        let all = [&secrets.root_password, &secrets.fisheye_password, &secrets.ssh_password];
+        let all = all.into_iter().chain(secrets.root_password_encoded.as_ref());
+        let _held = self.redactor.hold(all.cloned().collect());
         log.protect(&secrets, &record.plan);
         entry.set_log(Some(log.clone()));
         // A cancel may have come between reading the journal and now.

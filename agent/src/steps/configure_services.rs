@@ -20,6 +20,9 @@ pub struct ConfigureServices;
 
 /// Looks at the licence: the installer may write it late (W12).
 const LICENSE_LOOKS: u32 = 4;
+/// Fields of a licence that are kept, and their longest text, characters.
+const LICENSE_FIELDS_MAX: usize = 32;
+const LICENSE_TEXT_MAX: usize = 1_024;
 /// Seconds at scale 1 between two of them, and before a second login.
 const LICENSE_POLL_S: f64 = 10.0;
 const SECOND_LOGIN_S: f64 = 5.0;
@@ -141,6 +144,7 @@ async fn license(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     for look in 1..=LICENSE_LOOKS {
         match tower::try_ask(cx, || tower.license()).await? {
             Ok(Some(license)) => {
+                let license = bounded(&license);
                 let serial = license.get("license_serial").and_then(Value::as_str).unwrap_or_default().to_owned();
                 let fields = extra([("license_serial", json!(serial)), ("type", license["type"].clone())]);
                 facts.license = Some(license);
@@ -160,6 +164,18 @@ async fn license(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     cx.note(Level::Warning, "license_missing", message, extra([])).await
 }
 
+/// Its short fields: the facts must fit in a line of the journal, whatever CloudTower tells.
+fn bounded(license: &Value) -> Value {
+    let short = |value: &Value| match value {
+        Value::String(text) => text.chars().nth(LICENSE_TEXT_MAX).is_none(),
+        Value::Array(_) | Value::Object(_) => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    };
+    let fields = license.as_object().into_iter().flatten().filter(|(_, value)| short(value));
+    let fields = fields.filter(|(key, _)| key.chars().nth(LICENSE_TEXT_MAX).is_none()).take(LICENSE_FIELDS_MAX);
+    Value::Object(fields.map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
 /// The resolver file once more. A VM that SSH does not reach any more is a warning: the service itself has been proved.
 async fn check_dns(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     match dns::verify(cx, facts).await {
@@ -168,5 +184,23 @@ async fn check_dns(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
             cx.note(Level::Warning, "dns_unverified", message, extra([("failure", json!(failure.code))])).await
         }
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_licence_only_short_fields_are_kept() {
+        let license = json!({
+            "license_serial": "serial", "max_vm_num": 5, "sign_date": null, "vendor": "v".repeat(1_025), "extra": {"a": 1},
+            "list": ["x"], "software_edition": "e".repeat(1_024),
+        });
+        let kept = bounded(&license);
+        let keys: Vec<&String> = kept.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["license_serial", "max_vm_num", "sign_date", "software_edition"]);
+        let many = Value::Object((0..100).map(|n| (n.to_string(), json!(n))).collect());
+        assert_eq!(bounded(&many).as_object().unwrap().len(), LICENSE_FIELDS_MAX);
     }
 }

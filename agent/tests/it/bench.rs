@@ -105,6 +105,8 @@ pub(crate) enum Act {
     Again,
     Permanent,
     HandsOff,
+    /// With details of this many bytes.
+    HandsOffWith(usize),
     Panic,
     /// Waits until it is cancelled.
     Hang,
@@ -159,6 +161,11 @@ impl Step for Fake {
             Act::Again => Err(StepError::Again(failure("again"))),
             Act::Permanent => Err(StepError::Permanent(failure("permanent"))),
             Act::HandsOff => Err(StepError::HandsOff(failure("foreign"))),
+            Act::HandsOffWith(bytes) => {
+                let mut failure = failure("foreign");
+                failure.detail.insert("seen".to_owned(), "x".repeat(bytes).into());
+                Err(StepError::HandsOff(failure))
+            }
             Act::Panic => panic!("canary-root-password in a panic"),
             Act::Hang => {
                 self.hanging.notify_one();

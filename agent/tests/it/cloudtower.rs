@@ -285,6 +285,49 @@ async fn a_token_that_expires_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn a_token_is_forgotten_when_another_one_takes_its_place_and_at_the_end() {
+    let inside = serving(|_| {}).await;
+    let (tower, redactor) = (&inside.cx.outside.tower, &inside.cx.redactor);
+    let login = async |token: &str| {
+        let answer = Answer { status: 200, body: json!({"data": {"token": token}}), ..Answer::default() };
+        inside.core().faults.arm(Fault::new("given", path("/v2/api/login"), Action::Answer(answer)).times(1));
+        tower.login().await
+    };
+    login("first-token-0001").await.unwrap();
+    assert_eq!(redactor.text("first-token-0001"), gantry_proto::REDACTED);
+    login("second-token-0002").await.unwrap();
+    assert_eq!(redactor.text("first-token-0001 second-token-0002"), "first-token-0001 机密凭据");
+    tower.wipe();
+    assert_eq!(redactor.text("second-token-0002"), "second-token-0002");
+    let error = login(&"t".repeat(5_000)).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Shape(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn every_call_leaves_one_debug_line_without_secrets() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let mut inside = serving(|_| {}).await;
+    inside.run(&InitialSetup).await.unwrap();
+    lines.0.lock().unwrap().clear();
+    let tower = &inside.cx.outside.tower;
+    tower.login().await.unwrap();
+    tower.ntp().await.unwrap();
+    tower.login_with(&Secret::new("not-registered-anywhere")).await.unwrap_err();
+    inside.sim.stop().await;
+    let base = inside.cx.outside.tower.base_url().to_owned();
+    let told = lines.0.lock().unwrap().clone();
+    let told: Vec<&String> = told.iter().filter(|line| line.contains("cloudtower call")).collect();
+    assert_eq!(told.len(), 3, "{told:#?} {base}");
+    assert!(told[0].contains("status=200") && told[0].contains("ms=") && told[0].contains("username"), "{}", told[0]);
+    assert!(told[1].contains("get-ntp-service-url") && told[1].contains("got="), "{}", told[1]);
+    for line in told {
+        assert!(!line.contains(ROOT_PASSWORD) && !line.contains("not-registered-anywhere"), "{line}");
+        assert!(line.chars().count() < 2_000, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn objects_arrays_and_tasks_are_all_understood() {
     for answer in [RestAnswer::Mirror, RestAnswer::Object, RestAnswer::Array] {
         let mut inside = with_encoded(|options| {
@@ -390,4 +433,38 @@ async fn an_answer_of_any_size_takes_bounded_memory() {
     inside.core().faults.arm(Fault::new("big", operation("checkTowerIsSetup"), Action::Answer(answer)).times(1));
     let error = inside.cx.outside.tower.setup_state().await.expect_err("too large");
     assert!(matches!(error.kind, ErrorKind::Unread(_)) && !error.is_transient(), "{error:?}");
+}
+
+/// Every event that is told, as one line of `name=value`.
+#[derive(Clone, Default)]
+struct Lines(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }

@@ -156,14 +156,20 @@ async fn an_undo_that_hangs_is_ended_at_its_deadline() {
 
 #[tokio::test]
 async fn hands_off_keeps_everything_and_so_does_the_policy() {
-    for (act, keep) in [(Act::HandsOff, false), (Act::Permanent, true)] {
+    // Details of any length, also where the word itself is what makes them too long (11 bytes are around `seen`).
+    let long =
+        [100_000, (32 << 10) - 11, (32 << 10) - 12, (32 << 10) - 20].map(|bytes| (Act::HandsOffWith(bytes), false));
+    for (act, keep) in long.into_iter().chain([(Act::HandsOff, false), (Act::Permanent, true)]) {
         let (mut bench, table) = (Bench::new(), Table::new());
         bench.keep = keep;
         table.acts(2, &[act]);
         assert!(matches!(bench.run(table.pipeline).await, Ended::Finished(JobOutcome::Failed)));
         assert_eq!(table.diary(), ["run a", "run b", "run c"]);
         // The made-up steps made nothing that the facts know of.
-        assert_eq!(bench.view().await.undo, Some(UndoState::Nothing));
+        let view = bench.view().await;
+        assert_eq!(view.undo, Some(UndoState::Nothing));
+        // In the journal too: a restart goes by it.
+        assert_eq!(view.failure.unwrap().detail.get("hands_off").is_some(), act != Act::Permanent, "{act:?}");
     }
 }
 

@@ -60,6 +60,40 @@ fn everything_comes_back_after_a_restart() {
 }
 
 #[test]
+fn nothing_follows_the_last_event_of_an_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), &["one"]);
+    let last = Body::JobFinished {
+        outcome: gantry_proto::JobOutcome::Succeeded,
+        undo: gantry_proto::UndoState::Nothing,
+        failure: None,
+        leftovers: Vec::new(),
+        result: serde_json::Value::Null,
+    };
+    let started = |journal: &Journal| {
+        let agent = "a1".parse().unwrap();
+        journal.event(Body::JobStarted { agent, agent_version: "0".into(), steps: Vec::new() })
+    };
+    {
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        started(&journal).unwrap();
+        journal.event(last.clone()).unwrap();
+        let late = Body::CancelAccepted { by: "op".into(), reason: String::new() };
+        for body in [late, note("late"), last.clone()] {
+            assert!(journal.event(body).unwrap_err().to_string().contains("has ended"));
+        }
+        assert_eq!(journal.tail().last_seq, 3);
+    }
+    let (journal, folded) = Journal::open(dir.path()).unwrap();
+    assert!(folded.finished() && journal.tail().finished);
+    assert!(journal.event(note("after a restart")).is_err());
+    journal.start(start_record(4)).unwrap();
+    assert_eq!(started(&journal).unwrap().seq, 4);
+    assert_eq!(journal.event(last).unwrap().seq, 5);
+    assert!(journal.event(note("late again")).is_err());
+}
+
+#[test]
 fn a_tail_torn_at_any_byte_is_cut_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let whole = written(dir.path(), &["one", "two"]);

@@ -48,7 +48,62 @@ async fn an_order_becomes_a_job_whose_events_arrive_in_order() {
     assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
     let done = session.update().await;
     assert_eq!((done.number, done.stage()), (1, OrderStage::Done));
-    assert_eq!(agent.redactor.text("canary-ssh-password"), gantry_proto::REDACTED);
+    assert_eq!(agent.redactor.text("canary-ssh-password"), "canary-ssh-password", "an ended job leaves no secret");
+    assert!(agent.stop().await);
+}
+
+#[tokio::test]
+async fn secrets_are_known_as_long_as_their_job_is_at_work() {
+    let (dir, table, mut controller) = (tempfile::tempdir().unwrap(), Table::new(), Controller::start().await);
+    table.acts(1, &[Act::Hang]);
+    let agent = Agent::start(&joined(dir.path(), &controller), table.pipeline).await;
+    let mut session = controller.welcomed(0).await;
+    let (job, key) = (JobId::new(), session.hello.sealing_key.clone());
+    session.order(start_order(1, job, &key, "192.0.2.20")).await;
+    table.steps[1].hanging.notified().await;
+    let words = ["canary-root-password", "canary-fisheye-password", "canary-ssh-password"];
+    words.iter().for_each(|word| assert_eq!(agent.redactor.text(word), gantry_proto::REDACTED));
+    session.order(cancel_order(2, job)).await;
+    session.until_the_end(job).await;
+    while session.update().await.stage() != OrderStage::Done {}
+    words.iter().for_each(|word| assert_eq!(agent.redactor.text(word), *word));
+    assert!(agent.stop().await);
+}
+
+#[tokio::test]
+async fn a_cancel_that_comes_too_late_is_done_and_leaves_no_event() {
+    let (dir, table, mut controller) = (tempfile::tempdir().unwrap(), Table::new(), Controller::start().await);
+    let agent = Agent::start(&joined(dir.path(), &controller), table.pipeline).await;
+    let mut session = controller.welcomed(0).await;
+    let (job, key) = (JobId::new(), session.hello.sealing_key.clone());
+    session.order(start_order(1, job, &key, "192.0.2.20")).await;
+    let last = *session.until_the_end(job).await.last().unwrap();
+    assert_eq!(session.order(cancel_order(2, job)).await.stage(), OrderStage::Done);
+    assert_eq!(agent.runner.positions()[0].last_seq, last);
+    assert!(agent.stop().await);
+}
+
+#[tokio::test]
+async fn only_so_many_finished_jobs_are_kept_and_none_that_is_not_told() {
+    let (dir, table, mut controller) = (tempfile::tempdir().unwrap(), Table::new(), Controller::start().await);
+    let mut settings = joined(dir.path(), &controller);
+    settings.jobs.keep_finished = 1;
+    let agent = Agent::start(&settings, table.pipeline).await;
+    let mut session = controller.welcomed(0).await;
+    let key = session.hello.sealing_key.clone();
+    let mut jobs: Vec<JobId> = (0..3).map(|_| JobId::new()).collect();
+    jobs.sort();
+    for (number, job) in (1..).zip(&jobs) {
+        session.order(start_order(number, *job, &key, "192.0.2.20")).await;
+        session.until_the_end(*job).await;
+        while session.update().await.number != number {}
+    }
+    // Acknowledgements are taken in order: what is said after the last one comes back after it.
+    session.order(cancel_order(9, jobs[2])).await;
+    let kept: Vec<String> = agent.runner.positions().into_iter().map(|position| position.job_id).collect();
+    assert_eq!(kept, [jobs[2].to_string()]);
+    let on_disk: Vec<bool> = jobs.iter().map(|job| dir.path().join("jobs").join(job.to_string()).exists()).collect();
+    assert_eq!(on_disk, [false, false, true]);
     assert!(agent.stop().await);
 }
 

@@ -62,7 +62,9 @@ async fn in_an_undo_that_fails() {
 #[tokio::test]
 async fn where_nothing_may_be_removed() {
     let table = Table::new();
-    table.acts(2, &[Act::HandsOff]);
-    crash_everywhere(&table, false, JobOutcome::Failed, UndoState::Nothing).await;
-    assert!(table.diary().iter().all(|line| line.starts_with("run")));
+    for act in [Act::HandsOff, Act::HandsOffWith(100_000)] {
+        table.acts(2, &[act]);
+        crash_everywhere(&table, false, JobOutcome::Failed, UndoState::Nothing).await;
+        assert!(table.diary().iter().all(|line| line.starts_with("run")), "{act:?}");
+    }
 }
