@@ -291,7 +291,7 @@ async fn a_token_is_forgotten_when_another_one_takes_its_place_and_at_the_end() 
     let login = async |token: &str| {
         let answer = Answer { status: 200, body: json!({"data": {"token": token}}), ..Answer::default() };
         inside.core().faults.arm(Fault::new("given", path("/v2/api/login"), Action::Answer(answer)).times(1));
-        tower.login().await
+        tower.login_with(&Secret::new("any-password")).await
     };
     login("first-token-0001").await.unwrap();
     assert_eq!(redactor.text("first-token-0001"), gantry_proto::REDACTED);
