@@ -2,7 +2,7 @@
 
 use gantry_proto::{Problem, Redactor, Severity, plan::Source};
 
-use crate::{read::Position, text};
+use crate::{read::Position, remedies, text};
 
 /// Where a value comes from, as a person would look for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,11 +107,9 @@ impl Finding {
         })
     }
 
-    /// Repeats the value as typed. Never for a secret.
+    /// Repeats the value as typed; it is made fit to be shown with all findings. Never for a secret.
     pub(crate) fn value(mut self, typed: &str) -> Self {
-        let shown = text::shown(typed);
-        self.0.message = format!("\"{shown}\" {}", self.0.message);
-        self.0.value = Some(shown);
+        self.0.value = Some(typed.to_owned());
         self
     }
 
@@ -121,7 +119,13 @@ impl Finding {
         self
     }
 
-    /// Says what to do.
+    /// Names one other cell, as `sheet!cell`.
+    pub(crate) fn related_cell(mut self, cell: &str) -> Self {
+        self.0.related.push(cell.to_owned());
+        self
+    }
+
+    /// Says what to do, where the code alone does not tell.
     pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.0.remedy = remedy.into();
         self
@@ -151,6 +155,15 @@ impl Findings {
         };
         self.0.sort_by_cached_key(order);
         for problem in &mut self.0 {
+            if let Some(typed) = &problem.value {
+                // Before anything is cut or escaped: a part of a secret could not be found any more.
+                let shown = text::shown(&redactor.text(typed));
+                problem.message = format!("\"{shown}\" {}", problem.message);
+                problem.value = Some(shown);
+            }
+            if problem.remedy.is_empty() {
+                problem.remedy = remedies::of(&problem.code, problem.severity).to_owned();
+            }
             for text in problem.value.iter_mut().chain([&mut problem.message, &mut problem.remedy]) {
                 if let std::borrow::Cow::Owned(clean) = redactor.text(text) {
                     *text = clean;

@@ -6,12 +6,13 @@ use std::{
     net::Ipv4Addr,
 };
 
-use gantry_proto::{Secret, Severity, plan::Source};
+use gantry_proto::{Redactor, Secret, Severity, plan::Source};
 
 use crate::{
     fields::{Access, DESCRIPTION, Field},
     finding::{Finding, Findings, Place},
     read::{Book, CellValue, Position},
+    secrets::SecretCells,
     text,
     values::{self, Reject},
 };
@@ -46,12 +47,21 @@ impl<T> State<T> {
     }
 }
 
+/// The passwords of the workbook, for what is read beside them.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) cells: &'a SecretCells,
+    /// Knows them in every form.
+    pub(crate) redactor: &'a Redactor,
+}
+
 /// The workbook, the overrides, and what was found so far.
 pub(crate) struct Input<'a> {
     book: &'a Book,
     /// Sheets that are there and whose layout is the known one.
     usable: BTreeSet<&'static str>,
     overrides: &'a BTreeMap<String, String>,
+    known: Known<'a>,
     pub(crate) findings: Findings,
     /// Which source won, by key.
     pub(crate) sources: BTreeMap<String, Source>,
@@ -64,9 +74,10 @@ impl<'a> Input<'a> {
         book: &'a Book,
         usable: BTreeSet<&'static str>,
         overrides: &'a BTreeMap<String, String>,
+        known: Known<'a>,
         findings: Findings,
     ) -> Self {
-        Self { book, usable, overrides, findings, sources: BTreeMap::new(), special: Vec::new() }
+        Self { book, usable, overrides, known, findings, sources: BTreeMap::new(), special: Vec::new() }
     }
 
     /// The field's text, at its first cell.
@@ -74,7 +85,7 @@ impl<'a> Input<'a> {
         match field.position(0) {
             Some(position) => self.text_at(field, position, field.label),
             None => match self.overridden(field) {
-                Some(given) => given,
+                Some(given) => self.without_secret(given),
                 None => State::Blank(Place::configuration(field.key)),
             },
         }
@@ -83,7 +94,7 @@ impl<'a> Input<'a> {
     /// The field's text, its cell given: for fields that stand in row 4 or row 5.
     pub(crate) fn text_at(&mut self, field: &Field, position: Position, label: &str) -> State<String> {
         match self.overridden(field) {
-            Some(given) => given,
+            Some(given) => self.without_secret(given),
             None => self.cell(field.sheet, position, label, Severity::Error),
         }
     }
@@ -121,7 +132,24 @@ impl<'a> Input<'a> {
             }
         };
         let value = text::clean(&typed);
-        if value.is_empty() { State::Blank(place) } else { State::Given(Given { value, typed, place }) }
+        if value.is_empty() {
+            return State::Blank(place);
+        }
+        self.without_secret(State::Given(Given { value, typed, place }))
+    }
+
+    /// Refuses text that is or holds a password: it would be stored and shown in clear (R71).
+    fn without_secret(&mut self, state: State<String>) -> State<String> {
+        let State::Given(given) = &state else { return state };
+        let Some(cell) = self.known.cells.found_in(&given.value) else { return state };
+        let phrase = "holds a password that also stands in a password cell";
+        self.findings.add(Finding::error("secret_in_text", "W14", &given.place, phrase).related_cell(cell));
+        State::Wrong
+    }
+
+    /// A value as a message may repeat it.
+    pub(crate) fn shown(&self, text: &str) -> String {
+        text::shown(&self.known.redactor.text(text))
     }
 
     /// Whether the cell holds anything at all (N6); false when the sheet cannot be used.
@@ -202,7 +230,7 @@ impl<'a> Input<'a> {
                 Source::Derived { .. } => "derived",
                 _ => "the default is",
             };
-            let phrase = format!("is blank: {origin} \"{}\"", text::shown(&value));
+            let phrase = format!("is blank: {origin} \"{}\"", self.shown(&value));
             // The phrase itself names the source.
             let finding = Finding::notice("default_used", "N6", &place.filled_from(Source::Default), phrase);
             self.findings.add(finding);
@@ -215,7 +243,7 @@ impl<'a> Input<'a> {
         let State::Given(mut given) = state else { return state };
         let folded = text::fold(&given.value);
         if folded != given.value {
-            let phrase = format!("is read as \"{}\"", text::shown(&folded));
+            let phrase = format!("is read as \"{}\"", self.shown(&folded));
             self.findings.add(Finding::notice("normalised", "N2", &given.place, phrase).value(&given.typed));
             given.value = folded;
         }

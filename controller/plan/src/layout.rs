@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use gantry_proto::Redactor;
+
 use crate::{
     fields::{ANCHORS, DESCRIPTION, SHEETS},
     finding::{Finding, Findings, Place},
@@ -11,11 +13,11 @@ use crate::{
 };
 
 /// Reports missing and foreign sheets; returns those whose cells may be read.
-pub(crate) fn usable_sheets(book: &Book, findings: &mut Findings) -> BTreeSet<&'static str> {
+pub(crate) fn usable_sheets(book: &Book, redactor: &Redactor, findings: &mut Findings) -> BTreeSet<&'static str> {
     let mut usable = BTreeSet::new();
     for name in SHEETS {
         match (book.names.iter().filter(|other| *other == name).count(), book.sheets.get(name)) {
-            (0, _) => findings.add(missing(name, &book.names)),
+            (0, _) => findings.add(missing(name, &book.names, redactor)),
             (1, Some(sheet)) => match misplaced(name, sheet) {
                 None => drop(usable.insert(name)),
                 Some(finding) => findings.add(finding),
@@ -29,7 +31,7 @@ pub(crate) fn usable_sheets(book: &Book, findings: &mut Findings) -> BTreeSet<&'
     usable
 }
 
-fn missing(name: &'static str, names: &[String]) -> Finding {
+fn missing(name: &'static str, names: &[String], redactor: &Redactor) -> Finding {
     let place = Place::sheet(name);
     let phrase = format!("the sheet {name} is missing");
     let finding = if name == DESCRIPTION {
@@ -39,7 +41,9 @@ fn missing(name: &'static str, names: &[String]) -> Finding {
     };
     let similar: Vec<_> = names.iter().filter(|other| text::compact(other).starts_with(&text::compact(name))).collect();
     match similar.first() {
-        Some(other) => finding.remedy(format!("if \"{}\" is meant, rename it to {name}", text::shown(other))),
+        Some(other) => {
+            finding.remedy(format!("if \"{}\" is meant, rename it to {name}", text::shown(&redactor.text(other))))
+        }
         None => finding.remedy("use the planning workbook of edition v20250820 with its own sheet names"),
     }
 }

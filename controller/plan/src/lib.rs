@@ -19,6 +19,7 @@ mod layout;
 mod network;
 mod overrides;
 mod read;
+mod remedies;
 mod secrets;
 mod servers;
 mod text;
@@ -43,7 +44,7 @@ pub use overrides::settable;
 use addresses::Others;
 use finding::{Finding, Findings, Place};
 use hosts::Cluster;
-use input::Input;
+use input::{Input, Known};
 use network::Networks;
 use read::Fault;
 use secrets::SecretCells;
@@ -74,12 +75,12 @@ pub fn plan(workbook: &[u8], defaults: &Defaults, overrides: &BTreeMap<String, S
     };
     let secret_cells = SecretCells::of(&book);
     let redactor = Redactor::new();
-    secret_cells.secrets.iter().for_each(|secret| redactor.register(secret));
+    secret_cells.register(&redactor);
 
     let mut findings = Findings::default();
     overrides::check(overrides, &mut findings);
-    let usable = layout::usable_sheets(&book, &mut findings);
-    let mut input = Input::new(&book, usable, overrides, findings);
+    let usable = layout::usable_sheets(&book, &redactor, &mut findings);
+    let mut input = Input::new(&book, usable, overrides, Known { cells: &secret_cells, redactor: &redactor }, findings);
     let parts = Parts::read(&mut input, defaults);
     samples(&mut input);
 

@@ -2,18 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use gantry_proto::{REDACTED, Secret};
+use gantry_proto::{REDACTED, Redactor, Secret};
 
 use crate::{
-    fields::{COMPONENTS, HOSTS},
+    fields::{COMPONENTS, FIELDS, Field, HOSTS, Need},
     read::{Book, CellValue, Position, Sheet},
-    text,
+    text, values,
 };
 
 /// What marks a column of passwords.
 const HEADER: &str = "密码";
 /// How far below its header a password column goes: from row 2 to row 22.
 const ROWS_BELOW: u32 = 20;
+
+/// Shorter passwords are not looked for in other cells: they would be found by chance. Characters.
+const SHORTEST_SOUGHT: usize = 6;
+/// From this length on a password is also looked for inside a longer text. Characters.
+const SHORTEST_INSIDE: usize = 8;
 
 /// The passwords of a workbook and the cells they stand in.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +27,8 @@ pub(crate) struct SecretCells {
     pub(crate) secrets: Vec<Secret>,
     /// `sheet!cell` of each.
     pub(crate) cells: BTreeSet<String>,
+    /// Those that are looked for in other cells, folded, each with the cell it stands in.
+    sought: Vec<(Secret, String)>,
 }
 
 impl SecretCells {
@@ -41,6 +48,31 @@ impl SecretCells {
         self.cells.contains(&format!("{sheet}!{cell}")).then_some(REDACTED)
     }
 
+    /// The cell of the password that this text is, or holds; case, width and white space make no difference.
+    pub(crate) fn found_in(&self, text: &str) -> Option<&str> {
+        let text = folded(text);
+        let holds =
+            |secret: &str| text == secret || (secret.chars().count() >= SHORTEST_INSIDE && text.contains(secret));
+        self.sought.iter().find(|(secret, _)| holds(secret.expose())).map(|(_, cell)| cell.as_str())
+    }
+
+    /// Makes the passwords known in every form that the planner itself gives a text on its way into a message.
+    pub(crate) fn register(&self, redactor: &Redactor) {
+        for secret in &self.secrets {
+            let clean = text::clean(secret.expose());
+            let fold = text::fold(&clean);
+            let mut forms = BTreeSet::from([secret.expose().to_owned(), clean, fold]);
+            let lower: Vec<_> = forms.iter().map(|form| form.to_lowercase()).collect();
+            forms.extend(lower);
+            let entries: Vec<_> = forms.iter().flat_map(|form| values::entries(form)).map(str::to_owned).collect();
+            forms.extend(entries);
+            let visible: Vec<_> = forms.iter().map(|form| text::visible(form)).collect();
+            forms.extend(visible);
+            // The redactor itself leaves out what is too short.
+            forms.into_iter().for_each(|form| redactor.register(&Secret::new(form)));
+        }
+    }
+
     fn collect(&mut self, name: &str, sheet: &Sheet) {
         let headers: Vec<Position> = sheet.cells().filter(|(_, value)| is_header(value)).map(|(at, _)| at).collect();
         for header in headers {
@@ -49,11 +81,27 @@ impl SecretCells {
                 let Some(secret) = sheet.get(at).filter(|value| !is_header(value)).and_then(password) else { continue };
                 self.cells.insert(format!("{name}!{at}"));
                 if !self.secrets.contains(&secret) {
+                    let folded = folded(secret.expose());
+                    if folded.chars().count() >= SHORTEST_SOUGHT && !is_common(&folded) {
+                        self.sought.push((Secret::new(folded), format!("{name}!{at}")));
+                    }
                     self.secrets.push(secret);
                 }
             }
         }
     }
+}
+
+/// The form in which texts are compared with passwords.
+fn folded(text: &str) -> String {
+    text::fold(&text::clean(text)).to_lowercase()
+}
+
+/// One plain word may well be a user name or a default too (`administrator`): that it stands in another cell tells
+/// nothing. So do the defaults of the fields.
+fn is_common(folded: &str) -> bool {
+    let default = |field: &Field| matches!(field.need, Need::Default(word) if word.eq_ignore_ascii_case(folded));
+    folded.chars().all(|c| c.is_ascii_lowercase()) || FIELDS.iter().any(default)
 }
 
 fn is_header(value: &CellValue) -> bool {

@@ -97,7 +97,7 @@ fn texts(input: &mut Input<'_>, field: &Field) -> Vec<State<String>> {
 fn entries(input: &mut Input<'_>, field: &Field, given: &Given<String>) -> Option<Vec<(String, Option<Ipv4Addr>)>> {
     let folded = text::fold(&given.value);
     if values::entries(&folded) != values::entries(&given.value) {
-        let phrase = format!("is read as \"{}\"", text::shown(&values::entries(&folded).join(", ")));
+        let phrase = format!("is read as \"{}\"", input.shown(&values::entries(&folded).join(", ")));
         input.findings.add(Finding::notice("normalised", "N2", &given.place, phrase).value(&given.typed));
     }
     let (mut servers, mut wrong) = (Vec::new(), Vec::new());
@@ -106,7 +106,7 @@ fn entries(input: &mut Input<'_>, field: &Field, given: &Given<String>) -> Optio
         match server(field, entry) {
             Ok(server) => servers.push(server),
             Err((reject, rule)) => {
-                wrong.push(text::shown(entry));
+                wrong.push(format!("{} {}", input.shown(entry), why(field, entry, &reject)));
                 first.get_or_insert((reject, rule));
             }
         }
@@ -120,12 +120,18 @@ fn entries(input: &mut Input<'_>, field: &Field, given: &Given<String>) -> Optio
         return Some(servers);
     };
     let expected = if field.key == DNS.key { "IPv4 addresses" } else { "IPv4 addresses or host names" };
-    let reject = Reject {
-        code: reject.code,
-        phrase: format!("holds a wrong entry: {} is not acceptable; expected {expected}", wrong.join(", ")),
-    };
+    let reject =
+        Reject { code: reject.code, phrase: format!("holds a wrong entry: {}; expected {expected}", wrong.join(", ")) };
     input.reject(&reject, rule, &given.place, &given.typed);
     None
+}
+
+/// What is wrong with one entry. What is expected is said once, behind all of them.
+fn why<'a>(field: &Field, entry: &str, reject: &'a Reject) -> &'a str {
+    if field.key == DNS.key && reject.code == "invalid_address" && values::server(entry).is_ok() {
+        return "is a name: name servers must be IPv4 addresses";
+    }
+    reject.phrase.split_once(": expected").map_or(reject.phrase.as_str(), |(why, _)| why)
 }
 
 /// W19, W20, W24 for one entry, with the rule that refuses it.

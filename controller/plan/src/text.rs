@@ -24,14 +24,21 @@ pub(crate) fn compact(text: &str) -> String {
     joined.trim_end_matches(':').to_owned()
 }
 
-/// The value with invisible characters written as `<U+00A0>`, cut when very long.
+/// The value with invisible characters written as `<U+00A0>`, cut when very long. Secrets must be out of it before: what
+/// is cut or escaped cannot be found any more.
 pub(crate) fn shown(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut out = visible(&chars.by_ref().take(SHOWN_MAX).collect::<String>());
+    if chars.next().is_some() {
+        out.push('…');
+    }
+    out
+}
+
+/// The whole text with invisible characters written as `<U+00A0>`.
+pub(crate) fn visible(text: &str) -> String {
     let mut out = String::new();
-    for (index, c) in text.chars().enumerate() {
-        if index == SHOWN_MAX {
-            out.push('…');
-            break;
-        }
+    for c in text.chars() {
         let visible = c == ' ' || !(c.is_whitespace() || c.is_control() || zero_width(c) || direction_mark(c));
         if visible {
             out.push(c);

@@ -106,16 +106,18 @@ fn ip(input: &mut Input<'_>, subnet: Option<&Given<Subnet>>) -> Option<Given<Ipv
 /// W18: folded to lower case (N3), not refused.
 fn vm_name(input: &mut Input<'_>, defaults: &Defaults) -> Option<String> {
     let text = input.text(&VM_NAME);
-    let mut text = input.or(text, Some(defaults.vm_name.clone()), "cloudtower");
-    if let State::Given(given) = &mut text {
-        let lower = given.value.to_lowercase();
-        if lower != given.value {
-            let phrase = format!("is used in lower case: \"{}\"", crate::text::shown(&lower));
-            input.findings.add(Finding::notice("lower_cased", "N3", &given.place, phrase).value(&given.typed));
-            given.value = lower;
-        }
+    let text = input.or(text, Some(defaults.vm_name.clone()), "cloudtower");
+    let mut changed = false;
+    let name = input.parsed(text, "W18", |name| {
+        let lower = name.to_lowercase();
+        changed = lower != name;
+        values::vm_name(&lower)
+    });
+    let name = name.given();
+    if let Some(given) = name.as_ref().filter(|_| changed) {
+        let phrase = format!("is used in lower case: \"{}\"", input.shown(&given.value));
+        input.findings.add(Finding::notice("lower_cased", "N3", &given.place, phrase).value(&given.typed));
     }
-    let name = input.parsed(text, "W18", values::vm_name).given();
     input.settle(&VM_NAME, name)
 }
 

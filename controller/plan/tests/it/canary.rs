@@ -93,3 +93,99 @@ fn placeholders_are_no_passwords() {
     // The published default, CloudTower, three kinds of host passwords, components.
     assert_eq!(outcome.all_secrets.len(), 6);
 }
+
+/// Cells that are read as text, one of each way of reading.
+const TEXT_CELLS: &[&str] = &[
+    "文档描述!C15",
+    "文档描述!C17",
+    "虚拟网络!B3",
+    "虚拟网络!C4",
+    "虚拟网络!D4",
+    "虚拟网络!F4",
+    "虚拟网络!G4",
+    "虚拟网络!H4",
+    "虚拟网络!I4",
+    "虚拟网络!H6",
+    "主机规划!E3",
+    "主机规划!F3",
+    "主机规划!H3",
+    "主机规划!I3",
+    "主机规划!J3",
+    "主机规划!N3",
+    "主机规划!I19",
+    "主机规划!L19",
+    "主机规划!C19",
+    "主机规划!E19",
+    "主机规划!O19",
+    "主机规划!Q19",
+    "主机规划!Q20",
+    "集群管理信息!B3",
+    "集群管理信息!D3",
+    "集群管理信息!E3",
+    "集群管理信息!F3",
+    "集群管理信息!H3",
+    "集群管理信息!L3",
+    "集群管理信息!M3",
+    "集群管理信息!E4",
+    "集群管理信息!E7",
+    "集群管理信息!E18",
+    "集群管理信息!E22",
+    "集群管理信息!E25",
+];
+
+#[test]
+fn a_password_in_a_text_cell_is_refused_and_no_form_of_it_is_shown() {
+    let long = format!("Long#{}End9", "Qz7".repeat(80));
+    let secrets = ["Zqj#Upper9Kw", "Zqj１２３Wk＃", "Zqj#aa,Wkq9bb", "Zqj\u{200B}Wkq#99", "Zqj#4  Wkq9", &long];
+    for (number, secret) in secrets.iter().enumerate() {
+        for cell in TEXT_CELLS {
+            let workbook = Workbook::valid().set("集群管理信息!G3", *secret).set(cell, *secret);
+            let outcome = plan(&workbook.bytes());
+            assert!(outcome.plan.is_none() && outcome.secrets.is_none(), "{number} {cell}");
+            let problem = crate::only(&outcome, "secret_in_text");
+            assert_eq!(problem.value, None);
+            assert_eq!(problem.related, ["集群管理信息!G3"]);
+            let output = format!("{}{outcome:?}", check_document(&outcome)).to_lowercase();
+            for piece in ["zqj", "wkq", "wk＃", "qz7qz7"] {
+                assert!(!output.contains(piece), "{number} {cell}: {output}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_common_word_may_stand_in_a_password_cell_and_elsewhere() {
+    for word in ["cloudtower", "administrator", "root", "smartx", "ADMIN", "N/A"] {
+        let workbook = Workbook::valid().set("主机规划!G3", word).set("主机规划!K3", word).set("主机规划!J3", word);
+        crate::expect(&workbook, &[]);
+    }
+}
+
+#[test]
+fn every_finding_says_what_to_do() {
+    for cell in TEXT_CELLS {
+        for text in ["", "１0.0.0.1", "x y", "0.1.2.3", "::1", "127.30.40.255", "127.30.40.11", "Name.Two, 224.0.0.1"]
+        {
+            let outcome = plan(&Workbook::valid().set(cell, text).bytes());
+            for problem in &outcome.problems {
+                assert!(!problem.remedy.is_empty(), "{cell} {text}: {problem:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_name_is_not_also_lower_cased() {
+    let outcome = plan(&Workbook::valid().set("集群管理信息!B3", "Tower Two").bytes());
+    crate::only(&outcome, "invalid_name");
+    assert!(outcome.problems.iter().all(|problem| problem.code != "lower_cased"));
+}
+
+#[test]
+fn each_wrong_server_says_why() {
+    let outcome = plan(&Workbook::valid().set("集群管理信息!E25", "224.0.0.1, 0.1.2.3, dns.example").bytes());
+    let problem = outcome.problems.iter().find(|problem| problem.cell.as_deref() == Some("E25")).unwrap();
+    for why in ["224.0.0.1 is a multicast", "0.1.2.3 is of 0.0.0.0/8", "dns.example is a name"] {
+        assert!(problem.message.contains(why), "{}", problem.message);
+    }
+}
