@@ -98,7 +98,12 @@ async fn job_words_of_every_spelling_end_a_job() {
 
 #[tokio::test]
 async fn an_unknown_job_word_means_running() {
-    let site = Site::with(|options| options.latencies.factor = 1.0).await;
+    // Long enough at work to be looked at, however busy the machine is.
+    let site = Site::with(|options| {
+        options.latencies.factor = 1.0;
+        options.latencies.vm_create_job = [600_000, 600_000];
+    })
+    .await;
     site.modes(json!({"job_words": "weird"}));
     let ran = site.run(CREATE).await;
     assert_made(&site, &ran);
