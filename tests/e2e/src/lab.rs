@@ -251,7 +251,8 @@ impl Lab {
         let (file, ready) = (self.dir().join("scenario.json"), self.dir().join("simulator.ready"));
         fs::write(&file, scenario.to_string())?;
         let mut simulator = command(&self.binaries.path("simulator"), ["--scenario"]);
-        simulator.arg(&file).arg("--ready-file").arg(&ready);
+        // What it keeps in temporary files goes with the lab, even when it is killed.
+        simulator.arg(&file).arg("--ready-file").arg(&ready).env("TMPDIR", self.dir());
         let mut process = Process::spawn("simulator", simulator, &self.dir().join("simulator.log"))?;
         self.addresses = serde_json::from_str(&process.ready(&ready).await?)?;
         self.simulator = Some(process);
