@@ -22,6 +22,7 @@ mod read;
 mod remedies;
 mod secrets;
 mod servers;
+mod sources;
 mod text;
 mod tower;
 mod values;
@@ -134,7 +135,7 @@ impl Parts {
         let Self { deployment, networks, cluster, tower, others, servers } = self;
         let default_management_network = networks.default_network()?;
         let subnet = networks.subnet?.value;
-        let plan = Plan {
+        let mut plan = Plan {
             cloudtower: CloudTower {
                 ip: tower.ip?.value,
                 vm_name: tower.vm_name?,
@@ -179,6 +180,7 @@ impl Parts {
             deployment: deployment?,
             sources: std::mem::take(&mut input.sources),
         };
+        sources::note_fixed_cells(&mut plan);
         let secrets = Secrets {
             root_password: tower.root_password?,
             fisheye_password: cluster.admin_password?,
