@@ -16,7 +16,9 @@ use std::{
     time::Duration,
 };
 
-use gantry_proto::{Body, Event, Failure, JobId, Level, Redactor, Sample, Secrets, StepId, result::LogsResult};
+use gantry_proto::{
+    Body, Event, Failure, JobId, Level, Redactor, Sample, Secrets, StepId, event::Extra, result::LogsResult,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -32,6 +34,8 @@ use crate::{
 use clean::Cleaner;
 use files::Files;
 
+/// Code of the note about a second cancel.
+const CANCELLED_AGAIN: &str = "cancelled_again";
 /// Where the log files lie, relative to the job's directory.
 const LOGS: &str = "logs";
 
@@ -62,6 +66,16 @@ impl Wake {
     }
 }
 
+/// Cancels that were asked for, and how many of them have been told.
+#[derive(Default)]
+struct Cancels {
+    first: Option<CancelRecord>,
+    first_told: bool,
+    /// Ends the waiting of an undo (`flow.md` 5).
+    second: Option<CancelRecord>,
+    second_told: bool,
+}
+
 /// The log of one job.
 pub struct JobLog {
     job: JobId,
@@ -83,8 +97,9 @@ pub struct JobLog {
     progress_every: Duration,
     files: Arc<Files>,
     files_failed: Arc<AtomicBool>,
-    cancel: Mutex<Option<CancelRecord>>,
-    cancel_told: AtomicBool,
+    cancels: Mutex<Cancels>,
+    /// Cancelled once the undo is to wait for nothing more.
+    no_waiting: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -122,8 +137,13 @@ impl JobLog {
             progress_every: Duration::try_from_secs_f64(settings.timing.progress_every_s).unwrap_or_default(),
             files: Arc::new(Files::new(dir_of(settings, job).join(LOGS))),
             files_failed: Arc::default(),
-            cancel: Mutex::new(folded.cancels.first().cloned()),
-            cancel_told: AtomicBool::new(folded.started() && folded.view.cancelled_by.is_some()),
+            cancels: Mutex::new(Cancels {
+                first: folded.cancels.first().cloned(),
+                first_told: folded.started() && folded.view.cancelled_by.is_some(),
+                second: folded.cancels.get(1).cloned(),
+                second_told: folded.view.notes.iter().any(|note| note.code == CANCELLED_AGAIN),
+            }),
+            no_waiting: CancellationToken::new(),
             stop,
         }
     }
@@ -275,12 +295,24 @@ impl JobLog {
 
     /// Notes that the job is to be cancelled; the token is the caller's.
     pub fn request_cancel(&self, cancel: CancelRecord) {
-        lock(&self.cancel).get_or_insert(cancel);
+        let mut cancels = lock(&self.cancels);
+        match &cancels.first {
+            None => cancels.first = Some(cancel),
+            Some(first) if first.order == cancel.order => {}
+            Some(_) => {
+                cancels.second.get_or_insert(cancel);
+            }
+        }
     }
 
     /// The cancel that was asked for.
     pub fn cancelled(&self) -> Option<CancelRecord> {
-        lock(&self.cancel).clone()
+        lock(&self.cancels).first.clone()
+    }
+
+    /// Cancelled once the job was cancelled a second time: an undo waits for nothing more (`flow.md` 5).
+    pub fn no_waiting(&self) -> &CancellationToken {
+        &self.no_waiting
     }
 
     /// Whether the agent is stopping.
@@ -288,13 +320,30 @@ impl JobLog {
         self.stop.is_cancelled()
     }
 
-    /// Tells once that the cancel has been taken up, if there is one.
+    /// Tells once that the cancel has been taken up, if there is one; the same for a second one, which takes effect then.
     pub async fn tell_cancel(&self) -> io::Result<()> {
-        let Some(CancelRecord { by, reason, .. }) = self.cancelled() else { return Ok(()) };
-        if self.cancel_told.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        let (first, second, hurry) = {
+            let mut cancels = lock(&self.cancels);
+            let first = cancels.first.clone().filter(|_| !cancels.first_told);
+            let second = cancels.second.clone().filter(|_| !cancels.second_told);
+            cancels.first_told |= first.is_some();
+            cancels.second_told |= second.is_some();
+            (first, second, cancels.second.is_some())
+        };
+        let told = async {
+            if let Some(CancelRecord { by, reason, .. }) = first {
+                self.append(Body::CancelAccepted { by, reason }).await?;
+            }
+            let Some(CancelRecord { by, .. }) = second else { return Ok(()) };
+            let message = format!("{by} cancelled again: the undo waits for nothing more, and lists what may be left");
+            let (code, extra) = (CANCELLED_AGAIN.to_owned(), Extra::default());
+            self.append(Body::Note { step: None, level: Level::Warning, code, message, extra }).await
+        };
+        let told = told.await;
+        if hurry {
+            self.no_waiting.cancel();
         }
-        self.append(Body::CancelAccepted { by, reason }).await
+        told
     }
 
     /// [`StepError::Cancelled`] or [`StepError::Stopping`], whichever the token was cancelled for.

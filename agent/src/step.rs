@@ -48,7 +48,7 @@ pub struct StepCx {
     pub outside: Arc<Outside>,
     /// Where events, facts and log files go.
     pub log: Arc<JobLog>,
-    /// Cancelled when the job is to stop. A token that nobody cancels while undoing.
+    /// Cancelled when the job is to stop. While undoing: only at its deadline and by a second cancel.
     pub cancel: CancellationToken,
 }
 

@@ -115,7 +115,8 @@ Examples:
     #[command(after_help = "\
 The job stops at its next safe point and removes what it has made; a complete ISO image stays. Without --wait ctl ends \
 with 0 as soon as the wish is stored. With --wait: 0 cancelled and nothing left over, 5 something is left over, \
-7 the job had ended before.
+7 the job had ended before. A second cancel while the job is being undone ends the undo's waiting: what is not known \
+to be gone then is listed.
 
 Examples:
   ctl cancel 3f2a1b0c --reason \"wrong VLAN\"

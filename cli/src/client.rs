@@ -110,14 +110,17 @@ impl Client {
         Ok(answer.await?)
     }
 
-    /// Asks for a job to be stopped.
-    pub(crate) async fn cancel(&self, job_id: &str, reason: &str) -> Result<v1::Job, Failure> {
-        let request = v1::CancelJobRequest { job_id: job_id.to_owned(), reason: reason.to_owned() };
+    /// Asks for a job to be stopped. True: it was being undone already, and its undo is not waited for any more.
+    pub(crate) async fn cancel(&self, job_id: &str, reason: &str) -> Result<(v1::Job, bool), Failure> {
+        // A call that is repeated because its answer was lost is no second wish.
+        let request_id = gantry_proto::JobId::new().to_string();
+        let request = v1::CancelJobRequest { job_id: job_id.to_owned(), reason: reason.to_owned(), request_id };
         let answer = self.call("asking for the job to be cancelled", ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.cancel_job(request).await }
         });
-        answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
+        let v1::CancelJobResponse { job, undo_cut_short } = answer.await?;
+        Ok((job.ok_or_else(|| refusal::incomplete(&self.url, "job"))?, undo_cut_short))
     }
 
     /// The result document of a job that has ended.

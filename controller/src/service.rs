@@ -96,10 +96,11 @@ impl v1::job_service_server::JobService for OperatorApi {
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::CancelJobResponse>, Status> {
         let by = operator(&request)?;
-        let v1::CancelJobRequest { job_id, reason } = request.into_inner();
+        let v1::CancelJobRequest { job_id, reason, request_id } = request.into_inner();
         let row = self.jobs.find(&job_id).await?;
-        let row = self.jobs.cancel(&row, &by, &reason).await?;
-        Ok(Response::new(v1::CancelJobResponse { job: Some(self.jobs.describe(&row)) }))
+        let cancelled = self.jobs.cancel(&row, &by, &reason, &request_id).await?;
+        let job = Some(self.jobs.describe(&cancelled.row));
+        Ok(Response::new(v1::CancelJobResponse { job, undo_cut_short: cancelled.cut_short }))
     }
 
     async fn get_job_result(

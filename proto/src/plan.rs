@@ -44,7 +44,7 @@ pub struct Plan {
     pub temporary_range: Option<(Ipv4Addr, Ipv4Addr)>,
     /// How the VM is made and what happens on failure.
     pub deployment: Deployment,
-    /// Which source won for each value, by key such as `cloudtower.ip` (R54).
+    /// Which source won for each value, by key such as `cloudtower.ip`, `hosts[0].mgmt_ip` or `ntp_servers[2]` (R54).
     pub sources: BTreeMap<String, Source>,
 }
 

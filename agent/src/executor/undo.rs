@@ -1,5 +1,5 @@
-//! The way back: between two attempts of one step, and over all steps, newest first. Does not listen to a cancel; has a
-//! deadline of its own for each step.
+//! The way back: between two attempts of one step, and over all steps, newest first. Does not listen to a cancel, but a
+//! second one ends its waiting; has a deadline of its own for each step.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 use super::{Halt, Walk, guarded};
 use crate::step::StepError;
 
-/// After the deadline an undo may take so long to reach a safe point; then it is dropped where it is.
+/// After the deadline, or a second cancel, an undo may take so long to reach a safe point; then it is dropped where it is.
 const GRACE: Duration = Duration::from_secs(15);
 
 impl Walk {
@@ -56,10 +56,18 @@ impl Walk {
         let token = self.job.stop.child_token();
         let (cx, span) = (self.cx(&id, token.clone()), self.step_span("undo", &id, 0));
         let limit = self.job.settings.timing.scaled(self.job.settings.timing.undo_limit_s);
+        let no_waiting = self.job.log.no_waiting().clone();
         let mut undo = Box::pin(guarded(step.undo(&cx, &mut self.facts)).instrument(span.clone()));
-        let ended = match tokio::time::timeout(limit, &mut undo).await {
-            Ok(ended) => ended,
-            Err(_) => {
+        let in_time = async {
+            tokio::select! {
+                biased;
+                () = no_waiting.cancelled() => None,
+                ended = tokio::time::timeout(limit, &mut undo) => ended.ok(),
+            }
+        };
+        let ended = match in_time.await {
+            Some(ended) => ended,
+            None => {
                 token.cancel();
                 tokio::time::timeout(GRACE, &mut undo).await.unwrap_or(Err(StepError::Cancelled))
             }
@@ -75,6 +83,7 @@ impl Walk {
             }
             Err(StepError::Journal(error)) => return Err(Halt::Broken(error)),
             Err(StepError::Stopping | StepError::Cancelled) if self.job.log.is_stopping() => return Err(Halt::Stopped),
+            Err(StepError::Stopping | StepError::Cancelled) if no_waiting.is_cancelled() => cut_short(),
             // Nobody else cancels the token of an undo.
             Err(StepError::Stopping | StepError::Cancelled) => too_late(limit),
             Err(StepError::Again(failure) | StepError::Permanent(failure) | StepError::HandsOff(failure)) => *failure,
@@ -83,6 +92,15 @@ impl Walk {
         let failure = self.job.log.clean(failure);
         self.append(Body::UndoFinished { step: id, failure: Some(failure.clone()), removed: Vec::new() }).await?;
         Ok(Err(failure))
+    }
+}
+
+fn cut_short() -> Failure {
+    Failure {
+        code: "undo_cut_short".to_owned(),
+        message: "the undo was not waited for: the job was cancelled a second time".to_owned(),
+        remedy: "look at the leftovers and remove them by hand".to_owned(),
+        ..Failure::default()
     }
 }
 

@@ -134,12 +134,13 @@ pub fn free_space(settings: &config::Guest) -> Command {
     Command::new("check-free-space", "df -P -- \"$1\" / | tail -n +2").arg(&settings.work_dir)
 }
 
-/// What [`super::Status::parse`] reads.
+/// What [`super::Status::parse`] reads. The process is asked before its exit status: one that ends between the two has
+/// left its status, and is not taken for one that was killed.
 const STATUS: &str = r#"
 work=$1; name=$2; word=$3
 read -r pid <"$work/$name.pid" && echo "pid=$pid"
-read -r rc <"$work/$name.rc" && echo "rc=$rc"
 [ -n "$pid" ] && kill -0 "$pid" && grep -aq "$word" "/proc/$pid/cmdline" && echo alive=1
+read -r rc <"$work/$name.rc" && echo "rc=$rc"
 for log in installer.out nohup.out; do
   size=$(stat -c '%s %i' -- "$work/$log") && echo "$log=$size"
 done
@@ -229,6 +230,31 @@ mod tests {
         place.wait(|status| status.alive && runs() == 2);
         std::fs::write(&go, "go\n").unwrap();
         place.wait(|status| status.rc == Some(0) && !status.alive);
+    }
+
+    #[test]
+    fn an_installer_that_ends_during_the_look_is_never_seen_gone_without_its_status() {
+        let place = Box::new("read -r line <../go; exit 7");
+        let go = place.dir.path().join("go");
+        assert!(std::process::Command::new("mkfifo").arg(&go).status().unwrap().success());
+        assert!(place.run(&start_installer(&place.settings, "start.1")).status.success());
+        place.wait(|status| status.alive);
+        // The look's own `grep` lets the installer end and waits for that before it looks.
+        let bin = place.dir.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let grep = "#!/bin/sh\necho go >\"$GO\"\nwhile [ ! -e \"$RC\" ]; do :; done\nPATH=$OLD exec grep \"$@\"\n";
+        std::fs::write(bin.join("grep"), grep).unwrap();
+        std::fs::set_permissions(bin.join("grep"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let old = std::env::var("PATH").unwrap();
+        let output = std::process::Command::new("/bin/sh")
+            .args(["-c", &installer_status(&place.settings).text("")])
+            .envs([("PATH", format!("{}:{old}", bin.display())), ("OLD", old)])
+            .envs([("GO", go.display().to_string()), ("RC", format!("{}/installer.rc", place.settings.work_dir))])
+            .output()
+            .unwrap();
+        let status = Status::parse(&output.stdout);
+        assert_eq!(status.rc, Some(7), "{status:?}");
+        place.wait(|status| status.rc == Some(7) && !status.alive);
     }
 
     #[test]

@@ -199,7 +199,7 @@ async fn a_cancel_stops_every_step_at_its_safe_point_and_undoes() {
         let both = async {
             hanging.notified().await;
             strings.cancel(7).await;
-            strings.cancel(8).await;
+            strings.cancel(7).await;
         };
         let (ended, ()) = tokio::join!(executor::execute(job, table.pipeline), both);
         assert!(matches!(ended, Ended::Finished(JobOutcome::Cancelled)));
@@ -243,13 +243,76 @@ async fn a_cancel_during_the_undo_changes_nothing_but_the_record() {
     let cancel = async {
         hanging.notified().await;
         strings.cancel(7).await;
-        strings.cancel(8).await;
+        strings.cancel(7).await;
     };
     let (ended, ()) = tokio::join!(executor::execute(job, table.pipeline), cancel);
     assert!(matches!(ended, Ended::Finished(JobOutcome::Failed)));
     let words = words(&bench.events().await);
     assert_eq!(words.iter().filter(|word| *word == "cancel op").count(), 1);
+    assert!(words.contains(&"undo b undo_timeout".to_owned()), "the waiting went on: {words:?}");
     assert_eq!(words[words.len() - 3..], ["undo a", "undone a", "finished Failed RollbackIncomplete"]);
+}
+
+#[tokio::test]
+async fn a_second_cancel_ends_the_waiting_of_the_undo_but_not_the_record() {
+    let (mut bench, table) = (Bench::new(), Table::new());
+    table.acts(2, &[Act::Hang]);
+    table.undo(1, Undo::Hangs);
+    // An hour even at this scale: only the second cancel ends it.
+    bench.settings.timing.undo_limit_s = 3_600_000.0;
+    let mut facts = gantry_agent::facts::Facts::default();
+    crate::bench::made(&mut facts);
+    bench.take_up().1.log.save(&"b".into(), &facts).await.unwrap();
+    let (job, strings) = bench.take_up();
+    let (running, undoing) = (table.steps[2].hanging.clone(), table.steps[1].hanging.clone());
+    let cancel = async {
+        running.notified().await;
+        strings.cancel(7).await;
+        undoing.notified().await;
+        strings.cancel(8).await;
+        strings.cancel(8).await;
+    };
+    let (ended, ()) = tokio::join!(executor::execute(job, table.pipeline), cancel);
+    assert!(matches!(ended, Ended::Finished(JobOutcome::Cancelled)));
+    let words = words(&bench.events().await);
+    let expected = [
+        "undo c",
+        "undone c",
+        "undo b",
+        "cancelled_again",
+        "undo b undo_cut_short",
+        "undo a",
+        "undone a",
+        "finished Cancelled RollbackIncomplete",
+    ];
+    assert_eq!(words[words.len() - expected.len()..], expected);
+    let left = bench.view().await.leftovers;
+    assert_eq!(left.iter().map(|left| left.id.as_str()).collect::<Vec<_>>(), ["vm-1"]);
+}
+
+#[tokio::test]
+async fn a_second_cancel_holds_after_a_restart_too() {
+    let (mut bench, table) = (Bench::new(), Table::new());
+    table.acts(1, &[Act::Hang]);
+    table.undo(1, Undo::Hangs);
+    let (job, strings) = bench.take_up();
+    let (running, undoing) = (table.steps[1].hanging.clone(), table.steps[1].hanging.clone());
+    let stop = async {
+        running.notified().await;
+        strings.cancel(7).await;
+        undoing.notified().await;
+        strings.stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(executor::execute(job, table.pipeline), stop);
+    assert!(matches!(ended, Ended::Stopped));
+    bench.take_up().1.cancel(8).await;
+    // The agent dies before it acts on it: the record alone has to be enough.
+    bench.settings.timing.undo_limit_s = 3_600_000.0;
+    let ended = bench.run(table.pipeline).await;
+    assert!(matches!(ended, Ended::Finished(JobOutcome::Cancelled)));
+    let words = words(&bench.events().await);
+    assert_eq!(words.iter().filter(|word| *word == "cancelled_again").count(), 1, "{words:?}");
+    assert!(words.contains(&"undo b undo_cut_short".to_owned()), "{words:?}");
 }
 
 #[tokio::test]

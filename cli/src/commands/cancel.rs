@@ -26,17 +26,21 @@ use crate::{
 pub(crate) async fn run(cx: &Cx, args: &Cancel) -> Result<(), Failure> {
     let client = cx.connect().await?;
     let id = jobref::resolve(&client, &args.job.job).await?;
-    let job = client.cancel(&id.to_string(), &args.reason).await?;
+    let (job, cut_short) = client.cancel(&id.to_string(), &args.reason).await?;
     if job.cancel() == CancelStage::TooLate {
         return Err(too_late(&job));
     }
     if args.wait {
         return wait(cx, &client, id).await;
     }
-    let stage = words::cancel_sentence(job.cancel()).unwrap_or("asked for");
+    let stage = if cut_short {
+        "asked for again; the undo waits for nothing more, and lists what may be left over"
+    } else {
+        words::cancel_sentence(job.cancel()).unwrap_or("asked for")
+    };
     match cx.out.format {
         Format::Table => cx.out.text(&format!("cancel of job {id}: {stage}\nfollow it:  ctl watch {id}\n")),
-        Format::Json | Format::Ndjson => cx.out.json(&json!({ "job": json::job(&job) })),
+        Format::Json | Format::Ndjson => cx.out.json(&json!({ "job": json::job(&job), "undo_cut_short": cut_short })),
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn values(document: &Value, sources: &BTreeMap<String, Source>, colum
     let mut flat = Vec::new();
     flatten("", document, &mut flat);
     let rows = flat.into_iter().map(|(key, value)| {
-        let from = source(&key, sources).map(words).unwrap_or_default();
+        let from = from(&key, sources);
         vec![key, value, from]
     });
     table(&["KEY", "VALUE", "FROM"], rows, columns)
@@ -45,7 +45,7 @@ fn cell(field: &Field) -> String {
     }
 }
 
-/// Objects and lists of objects become dotted keys; a list of plain values stays one value.
+/// Objects become dotted keys, lists of objects numbered ones; a list of plain values stays one value.
 fn flatten(key: &str, value: &Value, out: &mut Vec<(String, String)>) {
     let under = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
     match value {
@@ -54,7 +54,7 @@ fn flatten(key: &str, value: &Value, out: &mut Vec<(String, String)>) {
         }
         Value::Object(_) => {}
         Value::Array(items) if items.iter().any(Value::is_object) => {
-            items.iter().enumerate().for_each(|(index, item)| flatten(&under(&index.to_string()), item, out));
+            items.iter().enumerate().for_each(|(index, item)| flatten(&format!("{key}[{index}]"), item, out));
         }
         Value::Array(items) => out.push((key.to_owned(), items.iter().map(plain).collect::<Vec<_>>().join(", "))),
         other => out.push((key.to_owned(), plain(other))),
@@ -69,9 +69,17 @@ fn plain(value: &Value) -> String {
     }
 }
 
+/// Where a value comes from; a list may come from several places.
+fn from(key: &str, sources: &BTreeMap<String, Source>) -> String {
+    let items = (0..).map_while(|index| sources.get(&format!("{key}[{index}]"))).map(words);
+    let mut items: Vec<String> = items.collect();
+    items.dedup();
+    if items.is_empty() { source(key, sources).map(words).unwrap_or_default() } else { items.join(", ") }
+}
+
 /// The source of a key, or of the nearest key above it.
 fn source<'a>(key: &str, sources: &'a BTreeMap<String, Source>) -> Option<&'a Source> {
-    sources.get(key).or_else(|| source(key.rsplit_once('.')?.0, sources))
+    sources.get(key).or_else(|| source(key.rsplit_once(['.', '['])?.0, sources))
 }
 
 fn words(source: &Source) -> String {
@@ -98,11 +106,13 @@ mod tests {
         let mut sources = BTreeMap::new();
         sources.insert("cloudtower.ip".to_owned(), Source::Workbook { cell: "集群管理信息!E3".to_owned() });
         sources.insert("hosts".to_owned(), Source::Default);
+        let cell = |cell: &str| Source::Workbook { cell: format!("集群管理信息!{cell}") };
+        sources.extend([("ntp_servers[0]".to_owned(), cell("E22")), ("ntp_servers[1]".to_owned(), cell("E24"))]);
         let text = values(&document, &sources, 100);
         let lines: Vec<_> = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
         assert_eq!(lines[0], ["cloudtower.ip", "192.0.2.20", "集群管理信息!E3"]);
-        assert_eq!(lines[1], ["ntp_servers", "a,", "b"]);
-        assert_eq!(lines[2], ["hosts.0.row", "3", "default"]);
+        assert_eq!(lines[1], ["ntp_servers", "a,", "b", "集群管理信息!E22,", "集群管理信息!E24"]);
+        assert_eq!(lines[2], ["hosts[0].row", "3", "default"]);
         assert_eq!(lines.len(), 3);
     }
 }

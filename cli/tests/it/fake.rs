@@ -71,6 +71,7 @@ pub(crate) struct State {
     pub(crate) refuse: Option<Status>,
     pub(crate) reject: Option<v1::PlanRejected>,
     pub(crate) cancel_answer: Option<v1::Job>,
+    pub(crate) cut_short: bool,
 }
 
 /// The controller.
@@ -313,7 +314,7 @@ impl JobService for Service {
         let mut state = self.state.lock().unwrap();
         state.cancelled.push(request.into_inner());
         let job = state.cancel_answer.clone().unwrap_or_else(|| state.job.clone());
-        Ok(Response::new(v1::CancelJobResponse { job: Some(job) }))
+        Ok(Response::new(v1::CancelJobResponse { job: Some(job), undo_cut_short: state.cut_short }))
     }
 
     async fn get_job_result(

@@ -235,6 +235,12 @@ async fn cancel_asks_and_waits() {
     assert!(ran.code == 0 && ran.out.contains("the agent has not got it yet"), "{ran:?}");
     let asked = fake.state.lock().unwrap().cancelled.clone();
     assert_eq!((asked[0].job_id.as_str(), asked[0].reason.as_str()), (log::JOB, "wrong VLAN"));
+    fake.state.lock().unwrap().cut_short = true;
+    let ran = ctl(fake.home(), &["cancel", "1b0c"]).await;
+    assert!(ran.code == 0 && ran.out.contains("waits for nothing more"), "{ran:?}");
+    let asked = fake.state.lock().unwrap().cancelled.clone();
+    assert!(!asked[0].request_id.is_empty() && asked[0].request_id != asked[1].request_id, "each wish is its own");
+    fake.state.lock().unwrap().cut_short = false;
 
     let ran = ctl(fake.home(), &["cancel", log::JOB, "--wait"]).await;
     assert!(ran.code == 0 && ran.out.contains("was cancelled"), "{ran:?}");

@@ -68,6 +68,8 @@ fn list(
                     if let Some(value) = address {
                         addresses.push(Given { value, typed: given.typed.clone(), place: given.place.clone() });
                     }
+                    let key = format!("{}[{}]", field.key, servers.len());
+                    input.sources.insert(key, given.place.source().clone());
                     servers.push(server);
                 }
             }

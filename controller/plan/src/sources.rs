@@ -9,7 +9,7 @@ use gantry_proto::plan::{Plan, Source};
 pub(crate) fn note_fixed_cells(plan: &mut Plan) {
     let mut found = BTreeMap::new();
     let mut note = |key: String, cell: String| found.insert(key, Source::Workbook { cell });
-    for host in &plan.hosts {
+    for (index, host) in plan.hosts.iter().enumerate() {
         let columns = [
             ("hostname", "H", host.hostname.is_some()),
             ("mgmt_ip", "I", true),
@@ -17,7 +17,7 @@ pub(crate) fn note_fixed_cells(plan: &mut Plan) {
             ("bmc_ip", "E", host.bmc_ip.is_some()),
         ];
         for (name, column, _) in columns.iter().filter(|(_, _, given)| *given) {
-            note(format!("hosts[row {}].{name}", host.row), format!("主机规划!{column}{}", host.row));
+            note(format!("hosts[{index}].{name}"), format!("主机规划!{column}{}", host.row));
         }
     }
     if plan.storage_subnet.is_some() {
@@ -47,15 +47,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_and_ranges_name_their_cells() {
+    fn hosts_ranges_and_each_server_name_their_cells() {
         let outcome = crate::plan(&Workbook::valid().bytes(), &crate::Defaults::default(), &BTreeMap::new());
+        let servers = outcome.plan.as_ref().map(|plan| (plan.ntp_servers.len(), plan.dns_servers.len()));
+        assert_eq!(servers, Some((3, 1)));
         let sources = outcome.plan.unwrap().sources;
         let cell = |key: &str| match &sources[key] {
             Source::Workbook { cell } => cell.clone(),
             other => format!("{other:?}"),
         };
-        assert_eq!(cell("hosts[row 4].mgmt_ip"), "主机规划!I4");
+        assert_eq!(cell("hosts[1].mgmt_ip"), "主机规划!I4");
         assert_eq!(cell("temporary_range[1]"), "集群管理信息!E19");
+        assert_eq!(
+            ["E22", "E23", "E24"].map(|at| format!("集群管理信息!{at}")),
+            [0, 1, 2].map(|i| cell(&format!("ntp_servers[{i}]")))
+        );
+        assert_eq!(cell("dns_servers[0]"), "集群管理信息!E25");
         assert_eq!(cell("default_management_network.subnet"), "虚拟网络!H4");
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     agents::Agents,
     config::Config,
     refusal::Refusal,
-    store::{Appended, Cancel, JobFilter, JobRow, OrderReport, Position, Store},
+    store::{Appended, Cancel, Cancelled, JobFilter, JobRow, OrderReport, Position, Store},
 };
 
 /// Jobs in one list, unless the caller asks for another number.
@@ -159,15 +159,17 @@ impl Jobs {
         Ok(self.store.result(row.id).await?.unwrap_or_default())
     }
 
-    /// Asks for a job to be stopped and undone. Asking again changes nothing.
+    /// Asks for a job to be stopped and undone. Asking again (with another `request`) ends the waiting of an undo that is
+    /// at work, and changes nothing before.
     ///
     /// A start that was never sent is withdrawn here and the job is over at once. Otherwise the order goes to the agent
     /// behind the start, and only the agent's own events say what became of it.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn cancel(&self, row: &JobRow, by: &str, reason: &str) -> Result<JobRow, Refusal> {
+    pub async fn cancel(&self, row: &JobRow, by: &str, reason: &str, request: &str) -> Result<Cancelled, Refusal> {
         let reason: String = reason.chars().take(500).collect();
+        let request: String = request.chars().take(64).collect();
         let kind = v1::order::Kind::Cancel(v1::CancelOrder { by: by.to_owned(), reason: reason.clone() });
         let order = v1::Order {
             job_id: row.id.to_string(),
@@ -176,12 +178,13 @@ impl Jobs {
             ..Default::default()
         };
         let unstarted = ending::cancelled(by, &reason, self.store.plan(row.id).await?.as_ref());
-        let row = self.store.cancel(Cancel { job: row.id, order, unstarted }).await?;
-        let row = row.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
-        tracing::info!(job = %row.id, by, stage = row.cancel.as_str_name(), "cancel asked for");
-        self.changed(&row);
+        let cancelled = self.store.cancel(Cancel { job: row.id, request, order, unstarted }).await?;
+        let cancelled = cancelled.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
+        let Cancelled { row, cut_short } = &cancelled;
+        tracing::info!(job = %row.id, by, stage = row.cancel.as_str_name(), cut_short, "cancel asked for");
+        self.changed(row);
         self.agents.wake(&row.agent);
-        Ok(row)
+        Ok(cancelled)
     }
 
     /// Appends what an agent tells; watchers see it after the commit.

@@ -159,10 +159,21 @@ pub enum Appended {
 pub struct Cancel {
     /// The job.
     pub job: JobId,
+    /// Chosen by who asks: the same one twice is one wish; empty is always a new one.
+    pub request: String,
     /// The order; number and epoch are given by the store.
     pub order: v1::Order,
     /// How the log ends when the start was never sent, so that the agent need not be asked.
     pub unstarted: Body,
+}
+
+/// What became of a [`Cancel`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cancelled {
+    /// The job.
+    pub row: JobRow,
+    /// The job is being undone and this was not the first wish: its undo waits for nothing more.
+    pub cut_short: bool,
 }
 
 /// Kinds of orders, as they are stored.
@@ -257,8 +268,8 @@ pub trait Store: Send + Sync + 'static {
     /// At most `limit` events after `after`, in order.
     async fn events(&self, job: JobId, after: u64, limit: u32) -> Result<Vec<v1::Event>, StoreError>;
 
-    /// Stores a wish to stop a job, once. `None`: no such job.
-    async fn cancel(&self, cancel: Cancel) -> Result<Option<JobRow>, StoreError>;
+    /// Stores a wish to stop a job: the first one, and one more once the job is being undone. `None`: no such job.
+    async fn cancel(&self, cancel: Cancel) -> Result<Option<Cancelled>, StoreError>;
 
     /// Orders that the agent has not confirmed as applied, by number, after `after`, at most `limit`.
     async fn open_orders(&self, agent: AgentId, after: u64, limit: u32) -> Result<Vec<OrderRow>, StoreError>;

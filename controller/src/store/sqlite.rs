@@ -24,7 +24,8 @@ use self::{
     writer::{Operation, Queued, Waiting, Writer},
 };
 use super::{
-    AgentRow, Appended, Cancel, Inserted, JobFilter, JobRow, NewJob, OrderReport, OrderRow, Position, Store, StoreError,
+    AgentRow, Appended, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport, OrderRow, Position, Store,
+    StoreError,
 };
 use crate::config;
 
@@ -200,7 +201,7 @@ impl Store for SqliteStore {
         rows.iter().map(rows::event).collect()
     }
 
-    async fn cancel(&self, cancel: Cancel) -> Result<Option<JobRow>, StoreError> {
+    async fn cancel(&self, cancel: Cancel) -> Result<Option<Cancelled>, StoreError> {
         self.write(CancelJob(cancel)).await
     }
 

@@ -246,7 +246,8 @@ async fn a_cancel_tells_its_stages_as_they_are_reached() {
     agent.report(start.number, v1::OrderStage::Applied).await;
     agent.tell(job, 1, vec![started(), step("preflight")]).await;
     let mut stream = watch(&mut client, job, 0).await;
-    let request = v1::CancelJobRequest { job_id: job.to_string(), reason: "wrong night".into() };
+    let request =
+        v1::CancelJobRequest { job_id: job.to_string(), reason: "wrong night".into(), request_id: "r1".into() };
     for _ in 0..2 {
         let answer = client.cancel_job(request.clone()).await.unwrap().into_inner().job.unwrap();
         assert_eq!(answer.cancel(), v1::CancelStage::Requested);
@@ -282,7 +283,7 @@ async fn a_job_whose_agent_never_got_the_start_is_cancelled_at_once() {
     .await;
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
-    let request = v1::CancelJobRequest { job_id: job.to_string(), reason: String::new() };
+    let request = v1::CancelJobRequest { job_id: job.to_string(), reason: String::new(), request_id: String::new() };
     let cancelled = client.cancel_job(request).await.unwrap().into_inner().job.unwrap();
     assert_eq!((cancelled.state(), cancelled.cancel()), (v1::JobState::Cancelled, v1::CancelStage::Undone));
     let mut stream = watch(&mut client, job, 0).await;
@@ -308,7 +309,7 @@ async fn a_start_that_was_sent_is_cancelled_by_the_agent_and_both_orders_come_ag
     agent.order().await;
     // The line breaks before the agent could confirm anything.
     drop(agent);
-    let request = v1::CancelJobRequest { job_id: job.to_string(), reason: String::new() };
+    let request = v1::CancelJobRequest { job_id: job.to_string(), reason: String::new(), request_id: String::new() };
     let asked = client.cancel_job(request).await.unwrap().into_inner().job.unwrap();
     assert_eq!((asked.state(), asked.cancel()), (v1::JobState::Queued, v1::CancelStage::Requested));
     let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();

@@ -89,7 +89,7 @@ fn cancel(job: JobId) -> Cancel {
         kind: Some(v1::order::Kind::Cancel(v1::CancelOrder::default())),
         ..Default::default()
     };
-    Cancel { job, order, unstarted: finished(JobOutcome::Cancelled) }
+    Cancel { job, request: String::new(), order, unstarted: finished(JobOutcome::Cancelled) }
 }
 
 #[tokio::test]
@@ -237,12 +237,12 @@ async fn a_start_that_was_never_sent_is_withdrawn_by_a_cancel() {
     let store = open(dir.path()).await;
     let job = stored(&store).await;
     let number = store.open_orders(agent(), 0, 10).await.unwrap()[0].number;
-    let row = store.cancel(cancel(job)).await.unwrap().unwrap();
+    let row = store.cancel(cancel(job)).await.unwrap().unwrap().row;
     assert_eq!((row.progress.state, row.cancel), (v1::JobState::Cancelled, v1::CancelStage::Undone));
     assert!(!store.sending(agent(), number).await.unwrap(), "it may no longer be sent");
     assert!(store.open_orders(agent(), 0, 10).await.unwrap().is_empty());
     assert_eq!(store.events(job, 0, 10).await.unwrap().len(), 1);
-    assert_eq!(store.cancel(cancel(job)).await.unwrap().unwrap().cancel, v1::CancelStage::Undone);
+    assert_eq!(store.cancel(cancel(job)).await.unwrap().unwrap().row.cancel, v1::CancelStage::Undone);
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn a_start_that_may_have_arrived_is_followed_by_a_cancel_and_the_agent_dec
     let job = stored(&store).await;
     assert!(store.sending(agent(), 1).await.unwrap());
     for _ in 0..2 {
-        let row = store.cancel(cancel(job)).await.unwrap().unwrap();
+        let row = store.cancel(cancel(job)).await.unwrap().unwrap().row;
         assert_eq!((row.progress.state, row.cancel), (v1::JobState::Queued, v1::CancelStage::Requested));
     }
     let open = store.open_orders(agent(), 0, 10).await.unwrap();
@@ -283,8 +283,29 @@ async fn a_cancel_after_the_end_is_too_late_and_a_refused_one_may_be_asked_again
     let open = store.open_orders(agent(), 1, 10).await.unwrap();
     assert_eq!(open.iter().map(|order| order.number).collect::<Vec<_>>(), [3]);
     append(&store, job, 1, vec![started(), finished(JobOutcome::Succeeded)]).await;
-    let row = store.cancel(cancel(job)).await.unwrap().unwrap();
+    let row = store.cancel(cancel(job)).await.unwrap().unwrap().row;
     assert_eq!((row.progress.state, row.cancel), (v1::JobState::Succeeded, v1::CancelStage::TooLate));
+}
+
+#[tokio::test]
+async fn a_second_cancel_is_an_order_only_while_the_job_is_being_undone_and_never_a_repeated_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let job = stored(&store).await;
+    store.sending(agent(), 1).await.unwrap();
+    let ask = async |request: &str| {
+        let wish = Cancel { request: request.to_owned(), ..cancel(job) };
+        store.cancel(wish).await.unwrap().unwrap().cut_short
+    };
+    let orders = async || store.open_orders(agent(), 0, 10).await.unwrap().len();
+    append(&store, job, 1, vec![started(), step("preflight")]).await;
+    assert!(!ask("one").await && !ask("two").await, "the step is still running");
+    let undoing = Body::UndoStarted { step: "preflight".into() };
+    append(&store, job, 3, vec![cancel_accepted(), undoing]).await;
+    assert!(!ask("one").await, "its answer was lost, and it was asked before the undo");
+    assert_eq!(orders().await, 2);
+    assert!(ask("three").await && ask("three").await && ask("four").await);
+    assert_eq!(orders().await, 3, "one order ends the waiting");
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use super::{
     writer::{Group, Operation},
 };
 use crate::store::{
-    AgentRow, Appended, Cancel, Inserted, JobRow, NewJob, OrderKind, OrderReport, Progress, StoreError, cancel_stage,
+    AgentRow, Appended, Cancel, Cancelled, Inserted, JobRow, NewJob, OrderKind, OrderReport, Progress, StoreError,
+    cancel_stage,
 };
 
 /// Stage of an order that was taken back before it was sent. Beyond every stage of the wire.
@@ -97,7 +98,7 @@ impl Operation for InsertJob {
             return Ok(Inserted::TargetBusy(rows::job(&busy)?));
         }
         cx.insert_row(row, plan).await?;
-        cx.insert_order(row, OrderKind::Start, start.clone()).await?;
+        cx.insert_order(row, OrderKind::Start, "", start.clone()).await?;
         Ok(Inserted::Stored(row.clone()))
     }
 }
@@ -138,20 +139,29 @@ pub(super) struct CancelJob(pub(super) Cancel);
 
 #[async_trait]
 impl Operation for CancelJob {
-    type Answer = Option<JobRow>;
+    type Answer = Option<Cancelled>;
 
-    async fn apply(&mut self, cx: &mut Group<'_>) -> Result<Option<JobRow>, StoreError> {
+    async fn apply(&mut self, cx: &mut Group<'_>) -> Result<Option<Cancelled>, StoreError> {
         let Some(mut row) = cx.job(self.0.job).await? else { return Ok(None) };
+        let answer = |row, cut_short| Ok(Some(Cancelled { row, cut_short }));
         let asked = row.cancel != v1::CancelStage::Unspecified;
         if row.finished() {
             if !asked {
                 row.cancel = v1::CancelStage::TooLate;
                 cx.set_cancel(&row).await?;
             }
-            return Ok(Some(row));
+            return answer(row, false);
         }
-        if asked && cx.cancel_is_open(row.id).await? {
-            return Ok(Some(row));
+        let given = cx.cancels(row.id).await?;
+        if !given.is_empty() {
+            // No step runs any more: what is left to end is the undo's waiting. One order for that is enough.
+            let undoing = row.cancel == v1::CancelStage::Stopped;
+            let repeated = !self.0.request.is_empty() && given.contains(&self.0.request);
+            if undoing && given.len() == 1 && !repeated {
+                cx.insert_order(&row, OrderKind::Cancel, &self.0.request, self.0.order.clone()).await?;
+                return answer(row, true);
+            }
+            return answer(row, given.len() > 1);
         }
         row.cancel = v1::CancelStage::Requested;
         cx.set_cancel(&row).await?;
@@ -164,10 +174,10 @@ impl Operation for CancelJob {
         .execute(&mut *cx.connection)
         .await?;
         if withdrawn.rows_affected() > 0 && row.progress.last_seq == 0 {
-            return Ok(Some(cx.end(row, self.0.unstarted.clone()).await?));
+            return answer(cx.end(row, self.0.unstarted.clone()).await?, false);
         }
-        cx.insert_order(&row, OrderKind::Cancel, self.0.order.clone()).await?;
-        Ok(Some(row))
+        cx.insert_order(&row, OrderKind::Cancel, &self.0.request, self.0.order.clone()).await?;
+        answer(row, false)
     }
 }
 
@@ -268,7 +278,13 @@ impl Group<'_> {
         Ok(())
     }
 
-    async fn insert_order(&mut self, row: &JobRow, kind: OrderKind, mut order: v1::Order) -> Result<(), StoreError> {
+    async fn insert_order(
+        &mut self,
+        row: &JobRow,
+        kind: OrderKind,
+        request: &str,
+        mut order: v1::Order,
+    ) -> Result<(), StoreError> {
         let number: i64 =
             sqlx::query("UPDATE agents SET next_order = next_order + 1 WHERE id = ?1 RETURNING next_order - 1")
                 .bind(row.agent.as_str())
@@ -278,8 +294,8 @@ impl Group<'_> {
         order.number = rows::unsigned(number);
         order.epoch = row.epoch;
         sqlx::query(
-            "INSERT INTO orders (agent_id, number, job_id, epoch, kind, body, sent, stage)
-                     VALUES (?, ?, ?, ?, ?, ?, 0, 0)",
+            "INSERT INTO orders (agent_id, number, job_id, epoch, kind, body, sent, stage, request)
+                     VALUES (?, ?, ?, ?, ?, ?, 0, 0, ?)",
         )
         .bind(row.agent.as_str())
         .bind(number)
@@ -287,6 +303,7 @@ impl Group<'_> {
         .bind(i64::from(row.epoch))
         .bind(rows::order_kind_text(kind))
         .bind(order.encode_to_vec())
+        .bind(request)
         .execute(&mut *self.connection)
         .await?;
         Ok(())
@@ -363,14 +380,14 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Whether a cancel of this job is on its way or taken; a refused one is not, and may be asked for again.
-    async fn cancel_is_open(&mut self, job: JobId) -> Result<bool, StoreError> {
-        let open = sqlx::query("SELECT 1 FROM orders WHERE job_id = ?1 AND kind = 'cancel' AND stage <> ?2 LIMIT 1")
+    /// The requests of the cancels that are on their way or taken; a refused one is not, and may be asked for again.
+    async fn cancels(&mut self, job: JobId) -> Result<Vec<String>, StoreError> {
+        let rows = sqlx::query("SELECT request FROM orders WHERE job_id = ?1 AND kind = 'cancel' AND stage <> ?2")
             .bind(job.to_string())
             .bind(i32::from(v1::OrderStage::Refused))
-            .fetch_optional(&mut *self.connection)
+            .fetch_all(&mut *self.connection)
             .await?;
-        Ok(open.is_some())
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
     /// Moves an order on; one of which nothing more comes loses its body, and with it the sealed secrets.

@@ -72,6 +72,9 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX orders_open ON orders (agent_id, number) WHERE stage < 2;
     CREATE INDEX orders_job ON orders (job_id);
+", "
+    -- Chosen by who asked, so that a repeated call gives no second order.
+    ALTER TABLE orders ADD COLUMN request TEXT NOT NULL DEFAULT '';
 "];
 
 /// Brings the file to the newest form.

@@ -17,18 +17,23 @@ const STEP_LIMIT: Duration = Duration::from_secs(120);
 
 /// Waits until a step of the job has begun.
 pub(crate) async fn when_step_starts(lab: &Lab, job: &str, step: &str) -> anyhow::Result<()> {
+    when(lab, job, "step_started", step).await
+}
+
+/// Waits for an event of a step.
+async fn when(lab: &Lab, job: &str, name: &str, step: &str) -> anyhow::Result<()> {
     let mut watch = lab.ctl_command(&["-o", "ndjson", "watch", job]).stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(watch.stdout.take().context("no stdout")?).lines();
     let seen = timeout(STEP_LIMIT, async {
         while let Some(line) = lines.next_line().await? {
             let event = event_of(&serde_json::from_str::<Value>(&line)?);
-            if event.is_some_and(|event| event["event"] == "step_started" && event["step"] == step) {
+            if event.is_some_and(|event| event["event"] == name && event["step"] == step) {
                 return Ok(());
             }
         }
-        bail!("the job ended before {step} began\n{}", lab.logs())
+        bail!("the job ended before {name} of {step}\n{}", lab.logs())
     });
-    seen.await.with_context(|| format!("{step} did not begin within {STEP_LIMIT:?}\n{}", lab.logs()))?
+    seen.await.with_context(|| format!("no {name} of {step} within {STEP_LIMIT:?}\n{}", lab.logs()))?
 }
 
 /// Deploys, cancels in `step`, and checks that nothing but a complete image is left.
@@ -111,4 +116,28 @@ async fn in_the_set_up() -> anyhow::Result<()> {
 #[tokio::test]
 async fn in_the_configuration_of_services() -> anyhow::Result<()> {
     cancel_in("configure-services", delay("tower", "operation", "updateCloudTowerNtpUrl"), true).await
+}
+
+#[tokio::test]
+async fn a_second_cancel_ends_the_waiting_of_the_undo_and_what_may_be_left_is_listed() -> anyhow::Result<()> {
+    let stuck = json!({"id": "stuck", "match": {"face": "job", "job": "VM_DELETE"},
+                       "action": {"job": {"stuck": {"state": "processing"}}}});
+    let lab = Lab::start(quick_with(json!({"faults": [stuck]}))).await?;
+    let job = lab.deploy(&[]).await?;
+    when_step_starts(&lab, &job, "wait-guest-agent").await?;
+    let first = lab.ctl_json(&["-o", "json", "cancel", &job]).await?;
+    assert_eq!(first["undo_cut_short"], false, "{first}");
+    when(&lab, &job, "undo_started", "create-vm").await?;
+    let second = lab.ctl_json(&["-o", "json", "cancel", &job]).await?;
+    assert_eq!((&second["undo_cut_short"], &second["job"]["cancel"]), (&json!(true), &json!("stopped")), "{second}");
+    assert_eq!(lab.watch(&job).await?, 5, "{}", lab.logs());
+
+    let events = events(&lab, &job).await?;
+    let last = events.last().context("no events")?;
+    assert_eq!((&last["outcome"], &last["undo"]), (&json!("cancelled"), &json!("rollback_incomplete")), "{last}");
+    let vms = vms(&lab).await?;
+    assert_eq!((last["leftovers"].as_array().map(Vec::len), vms.len()), (Some(1), 1), "{last}");
+    assert_eq!((&last["leftovers"][0]["kind"], &last["leftovers"][0]["id"]), (&json!("vm"), &vms[0]["uuid"]));
+    assert!(events.iter().any(|event| event["event"] == "note" && event["code"] == "cancelled_again"));
+    lab.stop().await
 }
