@@ -4,13 +4,14 @@
 //! error that names file and line, and concerns this job alone. Everything here blocks: the async half is
 //! [`Journal::on_disk`], which keeps it off the runtime. Knows no step and no controller.
 
+mod disk;
 mod fold;
 mod reader;
 mod record;
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,6 +22,7 @@ use jiff::Timestamp;
 use tokio::{sync::watch, task::spawn_blocking};
 
 pub use crate::joblog::Chunk;
+pub use disk::{Disk, OsDisk, Sink};
 pub use fold::{Folded, OpenIntent};
 pub use reader::EventReader;
 pub use record::{CancelRecord, ChunkRecord, Chunks, Fault, LINE_MAX, Record, SealedText, StartRecord, decode, hex};
@@ -77,13 +79,14 @@ pub struct Tail {
 /// The journal of one job.
 pub struct Journal {
     path: PathBuf,
+    disk: Arc<dyn Disk>,
     writer: Mutex<Writer>,
     tail: watch::Sender<Tail>,
 }
 
 struct Writer {
     /// Open while the job is at work.
-    file: Option<File>,
+    file: Option<Box<dyn Sink>>,
     /// Bytes of whole lines.
     len: u64,
     /// Chunk records since the last flush.
@@ -95,6 +98,11 @@ struct Writer {
 impl Journal {
     /// Opens or creates the journal in `dir` and folds it (blocking).
     pub fn open(dir: &Path) -> Result<(Arc<Self>, Folded), JournalError> {
+        Self::open_on(dir, Arc::new(OsDisk))
+    }
+
+    /// The same on another disk than the system's.
+    pub fn open_on(dir: &Path, disk: Arc<dyn Disk>) -> Result<(Arc<Self>, Folded), JournalError> {
         let path = dir.join(FILE_NAME);
         let failed = |source| JournalError::Io { path: path.display().to_string(), source };
         if !path.exists() {
@@ -105,7 +113,7 @@ impl Journal {
         let (last_seq, acked) = (folded.view.last_seq, folded.acked);
         let tail = Tail { epoch, last_seq, acked, started: folded.started(), finished: folded.finished(), len };
         let writer = Mutex::new(Writer { file: None, len, loose: 0, broken: false });
-        Ok((Arc::new(Self { path, writer, tail: watch::Sender::new(tail) }), folded))
+        Ok((Arc::new(Self { path, disk, writer, tail: watch::Sender::new(tail) }), folded))
     }
 
     /// Where it stands.
@@ -122,7 +130,7 @@ impl Journal {
             return Err(io::Error::other(message));
         }
         let event = Event { seq: tail.last_seq + 1, epoch: tail.epoch, at: Timestamp::now(), body };
-        writer.append(&self.path, &Record::Event(Box::new(event.clone())))?;
+        writer.append(&*self.disk, &self.path, &Record::Event(Box::new(event.clone())))?;
         writer.flush()?;
         let started = tail.started || matches!(event.body, Body::JobStarted { .. });
         let finished = matches!(event.body, Body::JobFinished { .. });
@@ -133,7 +141,7 @@ impl Journal {
     /// Writes the accepted order of a new epoch and flushes (blocking).
     pub fn start(&self, start: StartRecord) -> io::Result<()> {
         let (mut writer, epoch) = (self.writer(), start.epoch);
-        writer.append(&self.path, &Record::Start(Box::new(start)))?;
+        writer.append(&*self.disk, &self.path, &Record::Start(Box::new(start)))?;
         writer.flush()?;
         self.publish(&writer, |tail| *tail = Tail { epoch, started: false, finished: false, ..*tail });
         Ok(())
@@ -142,7 +150,7 @@ impl Journal {
     /// Writes a cancel order and flushes (blocking).
     pub fn cancel(&self, cancel: CancelRecord) -> io::Result<()> {
         let mut writer = self.writer();
-        writer.append(&self.path, &Record::Cancel(cancel))?;
+        writer.append(&*self.disk, &self.path, &Record::Cancel(cancel))?;
         writer.flush()?;
         self.publish(&writer, |_| ());
         Ok(())
@@ -151,7 +159,7 @@ impl Journal {
     /// Writes an acknowledged chunk; flushed in batches (blocking).
     pub fn chunk(&self, chunk: ChunkRecord) -> io::Result<()> {
         let mut writer = self.writer();
-        writer.append(&self.path, &Record::Chunk(chunk))?;
+        writer.append(&*self.disk, &self.path, &Record::Chunk(chunk))?;
         writer.loose += 1;
         if writer.loose >= CHUNKS_PER_FLUSH {
             writer.flush()?;
@@ -168,7 +176,7 @@ impl Journal {
         if seq <= tail.acked || seq > tail.last_seq {
             return Ok(());
         }
-        writer.append(&self.path, &Record::Acked(seq))?;
+        writer.append(&*self.disk, &self.path, &Record::Acked(seq))?;
         self.tail.send_modify(|tail| tail.acked = seq);
         if tail.finished && seq == tail.last_seq {
             writer.file = None;
@@ -213,7 +221,7 @@ impl Journal {
 
 impl Writer {
     /// Writes one whole line, or leaves the file as it was.
-    fn append(&mut self, path: &Path, record: &Record) -> io::Result<()> {
+    fn append(&mut self, disk: &dyn Disk, path: &Path, record: &Record) -> io::Result<()> {
         let line = record::encode(record).map_err(|len| {
             let message = format!("a journal record of {len} bytes is longer than the limit of {LINE_MAX}");
             io::Error::new(io::ErrorKind::InvalidInput, message)
@@ -223,11 +231,11 @@ impl Writer {
         }
         let file = match &mut self.file {
             Some(file) => file,
-            None => self.file.insert(OpenOptions::new().append(true).open(path)?),
+            None => self.file.insert(disk.open(path)?),
         };
-        if let Err(error) = file.write_all(&line) {
+        if let Err(error) = file.append(&line) {
             // Half a line must not stay: the next one would be glued to it.
-            self.broken = file.set_len(self.len).is_err();
+            self.broken = file.cut(self.len).is_err();
             return Err(error);
         }
         self.len += line.len() as u64;
@@ -236,8 +244,8 @@ impl Writer {
 
     /// After a failed flush nobody knows what the disk holds: only opening the file again tells.
     fn flush(&mut self) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        file.sync_data().inspect_err(|_| self.broken = true)?;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        file.flush().inspect_err(|_| self.broken = true)?;
         self.loose = 0;
         Ok(())
     }

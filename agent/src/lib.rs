@@ -63,7 +63,14 @@ pub async fn run(
         Arc::new(identity.map_err(|error| RunError::Disk("starting a thread failed", io::Error::other(error)))??);
     redactor.register(&identity.join.key_pem);
     tracing::info!(agent = %identity.agent, boot = %identity.boot_id, data = %settings.data_dir.display(), "the agent starts");
-    let runner = runner::Runner::start(settings.clone(), identity.clone(), redactor, pipeline::PIPELINE).await;
+    let runner = runner::Runner::start(
+        settings.clone(),
+        identity.clone(),
+        redactor,
+        pipeline::PIPELINE,
+        Arc::new(journal::OsDisk),
+    )
+    .await;
     let runner = runner.map_err(|error| RunError::Disk("the jobs under data_dir cannot be read", error))?;
     let listed = settings.clone();
     let isos: link::IsoList = Arc::new(move || iso::list(&listed));

@@ -23,7 +23,7 @@ use crate::{
     config::Settings,
     identity::Identity,
     joblog::{Wake, dir_of},
-    journal::{self, Folded, Journal},
+    journal::{self, Disk, Folded, Journal},
     pipeline::Pipeline,
 };
 pub use accept::Refused;
@@ -38,6 +38,7 @@ pub struct Runner {
     identity: Arc<Identity>,
     redactor: Redactor,
     pipeline: Pipeline,
+    disk: Arc<dyn Disk>,
     jobs: Mutex<BTreeMap<JobId, Arc<Entry>>>,
     /// One order at a time.
     accepting: tokio::sync::Mutex<()>,
@@ -56,6 +57,7 @@ impl Runner {
         identity: Arc<Identity>,
         redactor: Redactor,
         pipeline: Pipeline,
+        disk: Arc<dyn Disk>,
     ) -> io::Result<Arc<Self>> {
         let runner = Arc::new(Self {
             at_work: Semaphore::new(settings.jobs.concurrent.max(1)),
@@ -63,6 +65,7 @@ impl Runner {
             identity,
             redactor,
             pipeline,
+            disk,
             jobs: Mutex::default(),
             accepting: tokio::sync::Mutex::default(),
             updates: Mutex::default(),
@@ -70,8 +73,8 @@ impl Runner {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        let settings = runner.settings.clone();
-        let found = spawn_blocking(move || on_disk(&settings)).await.map_err(io::Error::other)??;
+        let (settings, disk) = (runner.settings.clone(), runner.disk.clone());
+        let found = spawn_blocking(move || on_disk(&settings, &disk)).await.map_err(io::Error::other)??;
         for (id, journal, folded) in found {
             runner.take_up(id, journal, folded);
         }
@@ -193,7 +196,7 @@ impl Runner {
 }
 
 /// The jobs on disk. One whose journal is damaged stays where it is and concerns nobody else.
-fn on_disk(settings: &Settings) -> io::Result<Vec<(JobId, Arc<Journal>, Folded)>> {
+fn on_disk(settings: &Settings, disk: &Arc<dyn Disk>) -> io::Result<Vec<(JobId, Arc<Journal>, Folded)>> {
     let dir = settings.data_dir.join("jobs");
     if !dir.exists() {
         return Ok(Vec::new());
@@ -202,7 +205,7 @@ fn on_disk(settings: &Settings) -> io::Result<Vec<(JobId, Arc<Journal>, Folded)>
     for entry in std::fs::read_dir(&dir)? {
         let name = entry?.file_name();
         let Some(id) = name.to_str().and_then(|name| name.parse::<JobId>().ok()) else { continue };
-        match Journal::open(&dir.join(&name)) {
+        match Journal::open_on(&dir.join(&name), disk.clone()) {
             // The agent died before the order was on disk: it will come again.
             Ok((_, folded)) if folded.start.is_none() => {}
             Ok((journal, folded)) => jobs.push((id, journal, folded)),

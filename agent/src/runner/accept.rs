@@ -108,9 +108,9 @@ impl Runner {
 
     /// On disk before it is said.
     async fn write_start(&self, id: JobId, record: StartRecord) -> Result<(Arc<Journal>, Folded), Refused> {
-        let dir = dir_of(&self.settings, id);
+        let (dir, disk) = (dir_of(&self.settings, id), self.disk.clone());
         let written = spawn_blocking(move || {
-            let (journal, mut folded) = Journal::open(&dir).map_err(|error| causes(&error).join(": "))?;
+            let (journal, mut folded) = Journal::open_on(&dir, disk).map_err(|error| causes(&error).join(": "))?;
             if folded.start.is_some() {
                 return Err("its journal is on disk but was not taken up: restart the agent".to_owned());
             }

@@ -256,7 +256,15 @@ impl Agent {
         let settings = Arc::new(settings.clone());
         let identity = Arc::new(Identity::load(&settings).unwrap());
         let redactor = Redactor::new();
-        let runner = Runner::start(settings.clone(), identity.clone(), redactor.clone(), pipeline).await.unwrap();
+        let runner = Runner::start(
+            settings.clone(),
+            identity.clone(),
+            redactor.clone(),
+            pipeline,
+            Arc::new(gantry_agent::journal::OsDisk),
+        )
+        .await
+        .unwrap();
         let iso = || vec![v1::IsoFile { name: "cloudtower-v1.oe.x86_64.iso".into(), ..Default::default() }];
         let link = Link::new(settings, identity, runner.clone(), Arc::new(iso)).unwrap();
         let stop = CancellationToken::new();
