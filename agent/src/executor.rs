@@ -49,6 +49,10 @@ pub struct Job {
     pub log: Arc<JobLog>,
     /// Keep what was made when the job fails.
     pub keep_on_failure: bool,
+    /// Steps that an earlier epoch has done and that are not done again.
+    pub kept: Vec<StepId>,
+    /// No step is walked: what the job has made is removed.
+    pub undo_only: bool,
     /// The job's spans continue it.
     pub trace: TraceContext,
     /// Cancelled by an operator's cancel and when the agent stops.
@@ -120,7 +124,7 @@ pub async fn give_up(
         if !log.journal().tail().started {
             let (agent, agent_version) = (agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
             let steps = pipeline.iter().map(|step| step.info()).collect();
-            log.append(Body::JobStarted { agent, agent_version, steps }).await?;
+            log.append(Body::JobStarted { agent, agent_version, steps, kept: Vec::new() }).await?;
         }
         log.append(last).await
     };
@@ -166,17 +170,27 @@ impl Walk {
             .map(|info| StepInfo { weight: usual(info.weight), ..info })
             .collect();
         let known = Value::Object(job.view.facts.clone().into_iter().collect());
-        let facts = serde_json::from_value(known).map_err(|error| {
+        let mut facts: Facts = serde_json::from_value(known).map_err(|error| {
             io::Error::new(io::ErrorKind::InvalidData, format!("the journal's facts cannot be read: {error}"))
         })?;
         let begun = job.log.journal().tail().started;
-        let place = if begun { Place::of(&job.view, &table) } else { Place::beginning(table.len()) };
+        if !begun {
+            // Objects that an earlier epoch left over are the job's again; those that it had given up stay listed.
+            facts.take_back();
+        }
+        let place = match begun {
+            true => Place::of(&job.view, &table),
+            false => Place::beginning(&table, &job.kept),
+        };
         let began = job.view.started.filter(|_| begun).unwrap_or_else(Timestamp::now);
         Ok(Self { job, pipeline, table, facts, place, began })
     }
 
     async fn run(&mut self) -> Result<JobOutcome, Halt> {
         self.begin().await?;
+        if self.job.undo_only {
+            return self.sweep().await;
+        }
         let (outcome, step, failure) = match self.forward().await {
             Ok(()) => return self.finish(JobOutcome::Succeeded, UndoState::Nothing, None).await,
             Err(Halt::Failed { step, failure }) => (JobOutcome::Failed, Some(step), *failure),
@@ -193,6 +207,19 @@ impl Walk {
         self.finish(outcome, undo, Some((step, failure))).await
     }
 
+    /// Removes what earlier epochs have left.
+    async fn sweep(&mut self) -> Result<JobOutcome, Halt> {
+        // Whatever step may have made something in an earlier epoch; a step that made nothing removes nothing.
+        self.place.touch_all();
+        let undo = self.undo_all().await?;
+        let failure = Failure {
+            code: "swept".to_owned(),
+            message: "what the job had left was swept up".to_owned(),
+            ..Failure::default()
+        };
+        self.finish(JobOutcome::Cancelled, undo, Some((None, failure))).await
+    }
+
     /// The first event of the epoch, or a word that the job goes on.
     async fn begin(&mut self) -> Result<(), Halt> {
         if self.job.log.journal().tail().started {
@@ -205,7 +232,9 @@ impl Walk {
             self.note(Level::Warning, "taken_up", message).await?;
         } else {
             let (agent, agent_version) = (self.job.agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
-            self.append(Body::JobStarted { agent, agent_version, steps: self.table.clone() }).await?;
+            let (steps, kept) = (self.table.clone(), self.job.kept.clone());
+            self.append(Body::JobStarted { agent, agent_version, steps, kept }).await?;
+            self.save_facts().await?;
         }
         self.job.log.tell_cancel().await.map_err(Halt::Broken)
     }
@@ -218,6 +247,7 @@ impl Walk {
             });
         }
         for index in self.place.next..self.pipeline.len() {
+            self.job.log.hold_here(&self.job.cancel).await.map_err(Halt::Broken)?;
             self.safe_point()?;
             self.step(index).await?;
         }
@@ -359,6 +389,14 @@ impl Walk {
 
     async fn append(&self, body: Body) -> Result<(), Halt> {
         self.job.log.append(body).await.map_err(Halt::Broken)
+    }
+
+    /// What the beginning of an epoch has changed in the facts belongs to its first step.
+    async fn save_facts(&self) -> Result<(), Halt> {
+        match self.table.first() {
+            Some(first) => self.save(&first.id).await,
+            None => Ok(()),
+        }
     }
 
     async fn save(&self, step: &StepId) -> Result<(), Halt> {

@@ -201,6 +201,13 @@ impl Facts {
         self.ours().into_iter().for_each(|leftover| self.leave(leftover));
     }
 
+    /// What is the job's again is no leftover: a new epoch goes on with it, or removes it.
+    pub fn take_back(&mut self) {
+        for own in self.ours() {
+            self.no_longer_left(&own.kind, &own.id);
+        }
+    }
+
     /// Takes something off the list: it has been removed after all.
     pub fn no_longer_left(&mut self, kind: &str, id: &str) {
         self.leftovers.retain(|leftover| !(leftover.kind == kind && leftover.id == id));

@@ -18,6 +18,7 @@ use std::{
 
 use gantry_proto::{
     Body, Event, Failure, JobId, Level, Redactor, Sample, Secrets, StepId, event::Extra, result::LogsResult,
+    view::Phase,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     facts::Facts,
-    journal::{CancelRecord, ChunkRecord, Chunks, Folded, Journal, JournalError, OpenIntent},
+    journal::{CancelRecord, ChunkRecord, Chunks, Folded, HoldRecord, Journal, JournalError, OpenIntent},
     step::{IntentId, StepError},
 };
 use clean::Cleaner;
@@ -98,6 +99,10 @@ pub struct JobLog {
     files: Arc<Files>,
     files_failed: Arc<AtomicBool>,
     cancels: Mutex<Cancels>,
+    /// The newest pause or resume.
+    hold: watch::Sender<Option<HoldRecord>>,
+    /// [`Body::Paused`] is the last word about it.
+    held_told: AtomicBool,
     /// Cancelled once the undo is to wait for nothing more.
     no_waiting: CancellationToken,
     stop: CancellationToken,
@@ -143,6 +148,8 @@ impl JobLog {
                 second: folded.cancels.get(1).cloned(),
                 second_told: folded.view.notes.iter().any(|note| note.code == CANCELLED_AGAIN),
             }),
+            hold: watch::Sender::new(folded.hold.clone()),
+            held_told: AtomicBool::new(folded.started() && folded.view.phase == Phase::Paused),
             no_waiting: CancellationToken::new(),
             stop,
         }
@@ -308,6 +315,36 @@ impl JobLog {
     /// The cancel that was asked for.
     pub fn cancelled(&self) -> Option<CancelRecord> {
         lock(&self.cancels).first.clone()
+    }
+
+    /// Holds the job at its next safe point, or lets it go on.
+    pub fn request_hold(&self, hold: HoldRecord) {
+        self.hold.send_replace(Some(hold));
+    }
+
+    /// The safe point of a pause: waits for as long as the job is to be held. Ends at once when `cancel` is cancelled.
+    pub async fn hold_here(&self, cancel: &CancellationToken) -> io::Result<()> {
+        let mut news = self.hold.subscribe();
+        loop {
+            let newest = news.borrow_and_update().clone();
+            let Some(HoldRecord { by, reason, .. }) = newest.clone().filter(|newest| newest.hold) else {
+                if self.held_told.swap(false, Ordering::AcqRel) {
+                    self.append(Body::Resumed { by: newest.map(|newest| newest.by).unwrap_or_default() }).await?;
+                }
+                return Ok(());
+            };
+            if cancel.is_cancelled() {
+                return Ok(());
+            }
+            if !self.held_told.swap(true, Ordering::AcqRel) {
+                self.append(Body::Paused { by, reason }).await?;
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(()),
+                // The sender lives as long as `self`.
+                _ = news.changed() => {}
+            }
+        }
     }
 
     /// Cancelled once the job was cancelled a second time: an undo waits for nothing more (`flow.md` 5).

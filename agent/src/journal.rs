@@ -25,7 +25,9 @@ pub use crate::joblog::Chunk;
 pub use disk::{Disk, OsDisk, Sink};
 pub use fold::{Folded, OpenIntent};
 pub use reader::EventReader;
-pub use record::{CancelRecord, ChunkRecord, Chunks, Fault, LINE_MAX, Record, SealedText, StartRecord, decode, hex};
+pub use record::{
+    CancelRecord, ChunkRecord, Chunks, Fault, HoldRecord, LINE_MAX, Record, SealedText, StartRecord, decode, hex,
+};
 
 /// Name of the file inside the job's directory.
 pub const FILE_NAME: &str = "journal.log";
@@ -154,6 +156,21 @@ impl Journal {
         writer.flush()?;
         self.publish(&writer, |_| ());
         Ok(())
+    }
+
+    /// Writes a pause or a resume and flushes (blocking).
+    pub fn hold(&self, hold: HoldRecord) -> io::Result<()> {
+        let mut writer = self.writer();
+        writer.append(&*self.disk, &self.path, &Record::Hold(hold))?;
+        writer.flush()?;
+        self.publish(&writer, |_| ());
+        Ok(())
+    }
+
+    /// What it adds up to now, read anew (blocking): for a job that has ended and begins a new epoch.
+    pub fn folded(&self) -> Result<Folded, JournalError> {
+        let _nobody_writes = self.writer();
+        fold(&self.path).map(|(folded, _)| folded)
     }
 
     /// Writes an acknowledged chunk; flushed in batches (blocking).

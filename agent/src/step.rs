@@ -102,6 +102,12 @@ impl StepCx {
         if self.cancel.is_cancelled() { Err(self.log.why_stopped()) } else { Ok(()) }
     }
 
+    /// The safe point at which a job may also be held for a while: only where no deadline runs.
+    pub async fn safe_point(&self) -> Result<(), StepError> {
+        self.log.hold_here(&self.cancel).await.map_err(StepError::Journal)?;
+        self.check()
+    }
+
     /// Waits, in the settings' time scale already; ends at once when the job is to stop.
     pub async fn sleep(&self, wait: Duration) -> Result<(), StepError> {
         tokio::select! {

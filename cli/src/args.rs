@@ -122,6 +122,48 @@ Examples:
   ctl cancel 3f2a1b0c --reason \"wrong VLAN\"
   ctl cancel 3f2a1b0c --wait")]
     Cancel(Cancel),
+    /// Hold a job at its next safe point
+    #[command(after_help = "\
+Safe points are between two steps and between two chunks of the upload. The job is held once `ctl jobs` says paused; \
+until then the step at work goes on to its end.
+
+Examples:
+  ctl pause 3f2a1b0c
+  ctl pause 3f2a1b0c --reason \"the storage team needs the line until 02:00\"")]
+    Pause(Pause),
+    /// Let a held job go on
+    #[command(after_help = "\
+Examples:
+  ctl resume 3f2a1b0c")]
+    Resume(Job),
+    /// Take a job up again that failed or was cancelled: what is done is kept, the rest is done again
+    #[command(after_help = "\
+Says of each step whether it is kept, redone or blocked. A step is blocked when it is in the way: it was carried out \
+with another value than the new plan has, or it is not done and a later step needs it. Then nothing happens and the \
+exit code is 7. A plan that is rejected ends with 3.
+
+Examples:
+  ctl retry 3f2a1b0c --dry-run
+  ctl retry 3f2a1b0c --watch
+  ctl retry 3f2a1b0c --from install
+  ctl retry 3f2a1b0c --plan planning-corrected.xlsx --on-failure undo")]
+    Retry(Retry),
+    /// List what a job made, found, removed and left over
+    #[command(after_help = "\
+Examples:
+  ctl resources 3f2a1b0c
+  ctl resources 3f2a1b0c -o json")]
+    Resources(Job),
+    /// List what ended jobs of a site left behind; with --yes let their agents remove it
+    #[command(after_help = "\
+Only what a job's own log says it made, and what still bears the job's mark, is ever removed; a complete ISO image \
+stays for reuse. Without --yes nothing is touched.
+
+Examples:
+  ctl sweep --site shanghai-1
+  ctl sweep --site shanghai-1 --yes
+  ctl sweep --job 3f2a1b0c --yes")]
+    Sweep(Sweep),
     /// Print the result document of a job that has ended
     #[command(after_help = "\
 Examples:
@@ -260,6 +302,55 @@ pub(crate) struct Cancel {
     /// Wait until the job has stopped and is undone
     #[arg(long)]
     pub(crate) wait: bool,
+}
+
+/// See [`Command::Pause`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    /// Why, for the job's log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+}
+
+/// See [`Command::Retry`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Retry {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    /// Begin with this step instead of the first one that is not done
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from: Option<String>,
+    /// A corrected planning workbook; its passwords are sealed anew
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+    /// A value that wins over that workbook; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair, requires = "plan")]
+    pub(crate) set: Vec<(String, String)>,
+    /// What happens to what the job has made when it fails again [default: as before]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) on_failure: Option<OnFailure>,
+    /// Only tell what would become of each step
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Follow the job to its end
+    #[arg(long, short, conflicts_with = "dry_run")]
+    pub(crate) watch: bool,
+}
+
+/// See [`Command::Sweep`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Sweep {
+    /// Every ended job of this site
+    #[arg(long, required_unless_present = "job", conflicts_with = "job")]
+    pub(crate) site: Option<String>,
+    /// Only this job
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<String>,
+    /// Remove it
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// See [`Command::Agents`].

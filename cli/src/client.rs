@@ -26,6 +26,11 @@ const SUBMIT_ATTEMPTS: usize = 6;
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
+/// Names one wish: a call that is repeated because its answer was lost is no second one.
+fn request_id() -> String {
+    gantry_proto::JobId::new().to_string()
+}
+
 type Service = InterceptedService<Channel, Propagate>;
 
 /// A connection to a controller.
@@ -112,8 +117,7 @@ impl Client {
 
     /// Asks for a job to be stopped. True: it was being undone already, and its undo is not waited for any more.
     pub(crate) async fn cancel(&self, job_id: &str, reason: &str) -> Result<(v1::Job, bool), Failure> {
-        // A call that is repeated because its answer was lost is no second wish.
-        let request_id = gantry_proto::JobId::new().to_string();
+        let request_id = request_id();
         let request = v1::CancelJobRequest { job_id: job_id.to_owned(), reason: reason.to_owned(), request_id };
         let answer = self.call("asking for the job to be cancelled", ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
@@ -121,6 +125,47 @@ impl Client {
         });
         let v1::CancelJobResponse { job, undo_cut_short } = answer.await?;
         Ok((job.ok_or_else(|| refusal::incomplete(&self.url, "job"))?, undo_cut_short))
+    }
+
+    /// Asks for a job to be held.
+    pub(crate) async fn pause(&self, job_id: &str, reason: &str) -> Result<v1::Job, Failure> {
+        let (job_id, reason) = (job_id.to_owned(), reason.to_owned());
+        let request = v1::PauseJobRequest { job_id, reason, request_id: request_id() };
+        let answer = self.call("asking for the job to be held", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.pause_job(request).await }
+        });
+        answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
+    }
+
+    /// Lets a held job go on.
+    pub(crate) async fn resume(&self, job_id: &str) -> Result<v1::Job, Failure> {
+        let request = v1::ResumeJobRequest { job_id: job_id.to_owned(), request_id: request_id() };
+        let answer = self.call("asking for the job to go on", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.resume_job(request).await }
+        });
+        answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
+    }
+
+    /// Takes a job up again.
+    pub(crate) async fn retry(&self, request: v1::RetryJobRequest) -> Result<v1::RetryJobResponse, Failure> {
+        let request = v1::RetryJobRequest { request_id: request_id(), ..request };
+        let answer = self.call("asking for the job to be taken up again", SUBMIT_ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.retry_job(request).await }
+        });
+        Ok(answer.await?)
+    }
+
+    /// Lets a job's agent remove what the job has left.
+    pub(crate) async fn sweep(&self, job_id: &str) -> Result<v1::Job, Failure> {
+        let request = v1::SweepJobRequest { job_id: job_id.to_owned(), request_id: request_id() };
+        let answer = self.call("asking for the job's leftovers to be removed", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.sweep_job(request).await }
+        });
+        answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
     }
 
     /// The result document of a job that has ended.

@@ -4,10 +4,14 @@ mod agents;
 mod cancel;
 mod completions;
 mod deploy;
+mod hold;
 mod jobs;
 mod plan;
+mod resources;
 mod result;
+mod retry;
 mod show;
+mod sweep;
 mod version;
 mod watch;
 
@@ -48,6 +52,11 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Show(args) => show::run(&cx, &args).await,
         Command::Watch(args) => watch::run(&cx, &args).await,
         Command::Cancel(args) => cancel::run(&cx, &args).await,
+        Command::Pause(args) => hold::pause(&cx, &args).await,
+        Command::Resume(args) => hold::resume(&cx, &args).await,
+        Command::Retry(args) => retry::run(&cx, args).await,
+        Command::Resources(args) => resources::run(&cx, &args).await,
+        Command::Sweep(args) => sweep::run(&cx, &args).await,
         Command::Result(args) => result::run(&cx, &args).await,
         Command::Agents(args) => agents::run(&cx, args).await,
         Command::Version => version::run(&cx).await,

@@ -74,7 +74,9 @@ impl Known {
     /// retried, so the log alone does not tell.
     pub(crate) fn has_ended(&self) -> bool {
         let job_ended = self.job.as_ref().is_some_and(|job| is_final(job.state()));
-        let log_ended = self.view.outcome.is_some();
+        // The end of an older epoch is not the end of a job that was taken up again.
+        let newest = self.job.as_ref().is_none_or(|job| self.view.epoch >= job.epoch);
+        let log_ended = self.view.outcome.is_some() && newest;
         match &self.job {
             Some(job) if log_ended => job_ended || self.view.last_seq >= job.last_seq,
             Some(_) => job_ended,
@@ -109,6 +111,8 @@ pub(crate) struct Follow {
 #[derive(Default)]
 struct LastEvent {
     job_last_seq: u64,
+    job_epoch: u32,
+    epoch: u32,
     job_ended: bool,
     outcome: Option<JobOutcome>,
 }
@@ -171,13 +175,16 @@ impl Follow {
     }
 
     fn is_over(&self) -> bool {
-        !self.follow || self.last.job_ended || (self.last.outcome.is_some() && self.after >= self.last.job_last_seq)
+        let newest = self.last.epoch >= self.last.job_epoch;
+        let told = self.last.outcome.is_some() && newest && self.after >= self.last.job_last_seq;
+        !self.follow || self.last.job_ended || told
     }
 
     fn understand(&mut self, answer: v1::WatchJobResponse) -> Result<Option<Heard>, Failure> {
         match answer.item {
             Some(Item::Job(job)) => {
                 self.last.job_last_seq = job.last_seq;
+                self.last.job_epoch = job.epoch;
                 // Events up to `last_seq` are still to come, so the state alone is not the end.
                 self.last.job_ended = is_final(job.state()) && self.after >= job.last_seq;
                 Ok(Some(Heard::Job(Box::new(job))))
@@ -198,6 +205,7 @@ impl Follow {
         }
         self.gaps = 0;
         self.after = seq;
+        self.last.epoch = epoch;
         let unreadable = |_| Event { seq, epoch, at: Timestamp::UNIX_EPOCH, body: Body::Unknown };
         let event = Event::try_from(event).unwrap_or_else(unreadable);
         match &event.body {
@@ -246,6 +254,22 @@ impl Follow {
                 broken.again = Instant::now() + pause;
                 Ok(Some(Heard::Broken { why: words(failure), tries: broken.tries, pause }))
             }
+        }
+    }
+}
+
+/// Every event of a job as its log is now.
+pub(crate) async fn events(client: &Client, job: JobId) -> Result<Vec<Event>, Failure> {
+    let mut all = Vec::new();
+    let mut follow = Follow::open(client, job, 0, false).await?;
+    loop {
+        match follow.next().await? {
+            Heard::End => return Ok(all),
+            Heard::Broken { why, tries, .. } if tries >= 3 => {
+                return Err(refusal::lost(client.url(), "reading the job's log", &Status::unavailable(why)));
+            }
+            Heard::Event(event) => all.push(*event),
+            _ => {}
         }
     }
 }

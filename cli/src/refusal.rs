@@ -70,6 +70,7 @@ pub(crate) fn refused(url: &str, what: &str, status: &Status) -> Failure {
         Code::Incompatible => failure.remedy("compare the versions: ctl version"),
         Code::Busy => failure.remedy("try again later"),
         Code::Internal => failure.remedy("look into the controller's log"),
+        Code::JobFinished | Code::JobState => failure.remedy("see how the job stands: ctl show JOB"),
         Code::BadRequest => failure,
     }
 }
@@ -103,6 +104,8 @@ fn exit_of(code: Code) -> Exit {
             Exit::Usage
         }
         Code::JobNotFinished
+        | Code::JobFinished
+        | Code::JobState
         | Code::NoAgent
         | Code::AgentUnknown
         | Code::TargetBusy

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use gantry_proto::{AgentId, Code, JobId, PROTOCOL, v1};
+use gantry_proto::{AgentId, Code, JobId, PROTOCOL, StepId, retry::Fate, v1};
 use tonic::{Request, Response, Status};
 
 use crate::{
     agents::Agents,
-    jobs::{Checked, Jobs, Submission, Submitted, WatchStream},
+    jobs::{Checked, Jobs, Retried, Retry, Submission, Submitted, WatchStream},
     peer::OperatorName,
     refusal::Refusal,
     store::JobFilter,
@@ -43,11 +43,7 @@ impl v1::job_service_server::JobService for OperatorApi {
     ) -> Result<Response<v1::SubmitJobResponse>, Status> {
         let by = operator(&request)?;
         let request = request.into_inner();
-        let keep_on_failure = match request.on_failure() {
-            v1::OnFailure::Unspecified => None,
-            v1::OnFailure::Undo => Some(false),
-            v1::OnFailure::Keep => Some(true),
-        };
+        let keep_on_failure = keep(request.on_failure());
         let wish = Submission {
             job: job_id(&request.job_id)?,
             workbook: request.workbook,
@@ -103,6 +99,67 @@ impl v1::job_service_server::JobService for OperatorApi {
         Ok(Response::new(v1::CancelJobResponse { job, undo_cut_short: cancelled.cut_short }))
     }
 
+    async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Result<Response<v1::PauseJobResponse>, Status> {
+        let by = operator(&request)?;
+        let v1::PauseJobRequest { job_id, reason, request_id } = request.into_inner();
+        let row = self.jobs.find(&job_id).await?;
+        let row = self.jobs.pause(&row, &by, &reason, &request_id).await?;
+        Ok(Response::new(v1::PauseJobResponse { job: Some(self.jobs.describe(&row)) }))
+    }
+
+    async fn resume_job(
+        &self,
+        request: Request<v1::ResumeJobRequest>,
+    ) -> Result<Response<v1::ResumeJobResponse>, Status> {
+        let by = operator(&request)?;
+        let v1::ResumeJobRequest { job_id, request_id } = request.into_inner();
+        let row = self.jobs.find(&job_id).await?;
+        let row = self.jobs.resume(&row, &by, &request_id).await?;
+        Ok(Response::new(v1::ResumeJobResponse { job: Some(self.jobs.describe(&row)) }))
+    }
+
+    async fn retry_job(&self, request: Request<v1::RetryJobRequest>) -> Result<Response<v1::RetryJobResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let keep_on_failure = keep(request.on_failure());
+        let row = self.jobs.find(&request.job_id).await?;
+        let wish = Retry {
+            from: request.from_step,
+            workbook: request.workbook,
+            file_name: request.file_name,
+            overrides: request.overrides.into_iter().collect(),
+            keep_on_failure,
+            dry_run: request.dry_run,
+            by,
+            request: request.request_id,
+        };
+        Ok(Response::new(match self.jobs.retry(&row, wish).await? {
+            Retried::Judged { job, steps, accepted, problems } => v1::RetryJobResponse {
+                job: Some(*job),
+                steps: steps.into_iter().map(verdict).collect(),
+                accepted,
+                rejected: None,
+                problems: problems.iter().map(Into::into).collect(),
+            },
+            Retried::Rejected(checked) => v1::RetryJobResponse {
+                job: Some(self.jobs.describe(&row)),
+                rejected: Some(v1::PlanRejected {
+                    verdict: v1::PlanVerdict::from(checked.verdict).into(),
+                    problems: checked.problems.iter().map(Into::into).collect(),
+                }),
+                ..Default::default()
+            },
+        }))
+    }
+
+    async fn sweep_job(&self, request: Request<v1::SweepJobRequest>) -> Result<Response<v1::SweepJobResponse>, Status> {
+        let by = operator(&request)?;
+        let v1::SweepJobRequest { job_id, request_id } = request.into_inner();
+        let row = self.jobs.find(&job_id).await?;
+        let row = self.jobs.sweep(&row, &by, &request_id).await?;
+        Ok(Response::new(v1::SweepJobResponse { job: Some(self.jobs.describe(&row)) }))
+    }
+
     async fn get_job_result(
         &self,
         request: Request<v1::GetJobResultRequest>,
@@ -136,6 +193,24 @@ impl v1::fleet_service_server::FleetService for OperatorApi {
 fn operator<T>(request: &Request<T>) -> Result<String, Status> {
     let name = request.extensions().get::<OperatorName>().map(|name| name.0.clone());
     name.ok_or_else(|| Code::NotAllowed.status("this call needs an operator's certificate"))
+}
+
+/// Keep what was made when the job fails; `None`: not said.
+fn keep(policy: v1::OnFailure) -> Option<bool> {
+    match policy {
+        v1::OnFailure::Unspecified => None,
+        v1::OnFailure::Undo => Some(false),
+        v1::OnFailure::Keep => Some(true),
+    }
+}
+
+fn verdict((step, fate): (StepId, Fate)) -> v1::StepVerdict {
+    let (fate, reason) = match fate {
+        Fate::Kept => (v1::StepFate::Kept, String::new()),
+        Fate::Redone => (v1::StepFate::Redone, String::new()),
+        Fate::Blocked(reason) => (v1::StepFate::Blocked, reason),
+    };
+    v1::StepVerdict { step: step.to_string(), fate: fate.into(), reason }
 }
 
 fn job_id(text: &str) -> Result<JobId, Refusal> {

@@ -20,6 +20,10 @@ pub enum Code {
     JobConflict,
     /// The job has not ended.
     JobNotFinished,
+    /// The job has ended: what was asked for no longer makes sense.
+    JobFinished,
+    /// The job is in a state in which this cannot be done.
+    JobState,
     /// No agent fits.
     NoAgent,
     /// Several agents fit and none was chosen.
@@ -39,12 +43,14 @@ pub enum Code {
 }
 
 impl Code {
-    const ALL: [(Self, &'static str, Grpc); 13] = [
+    const ALL: [(Self, &'static str, Grpc); 15] = [
         (Self::BadRequest, "bad_request", Grpc::InvalidArgument),
         (Self::JobNotFound, "job_not_found", Grpc::NotFound),
         (Self::JobAmbiguous, "job_ambiguous", Grpc::InvalidArgument),
         (Self::JobConflict, "job_conflict", Grpc::AlreadyExists),
         (Self::JobNotFinished, "job_not_finished", Grpc::FailedPrecondition),
+        (Self::JobFinished, "job_finished", Grpc::FailedPrecondition),
+        (Self::JobState, "job_state", Grpc::FailedPrecondition),
         (Self::NoAgent, "no_agent", Grpc::FailedPrecondition),
         (Self::AgentAmbiguous, "agent_ambiguous", Grpc::InvalidArgument),
         (Self::AgentUnknown, "agent_unknown", Grpc::FailedPrecondition),

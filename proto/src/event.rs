@@ -31,7 +31,14 @@ pub struct Event {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Body {
     /// The first event of an epoch.
-    JobStarted { agent: AgentId, agent_version: String, steps: Vec<StepInfo> },
+    JobStarted {
+        agent: AgentId,
+        agent_version: String,
+        steps: Vec<StepInfo>,
+        /// Steps that were done in an earlier epoch and are not done again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kept: Vec<StepId>,
+    },
     /// A step begins, or begins again; `attempt` counts from 1.
     StepStarted { step: StepId, attempt: u32 },
     /// A step is done.
@@ -48,6 +55,10 @@ pub enum Body {
     Fact { step: StepId, key: String, value: Option<Value> },
     /// The agent has taken up a cancel.
     CancelAccepted { by: String, reason: String },
+    /// The job is held at a safe point.
+    Paused { by: String, reason: String },
+    /// The job goes on.
+    Resumed { by: String },
     /// The effects of a step are about to be removed.
     UndoStarted { step: StepId },
     /// The effects of a step have been removed, or not.
@@ -194,7 +205,12 @@ impl Body {
             | Self::UndoStarted { step }
             | Self::UndoFinished { step, .. } => Some(step),
             Self::Note { step, .. } => step.as_ref(),
-            Self::JobStarted { .. } | Self::CancelAccepted { .. } | Self::JobFinished { .. } | Self::Unknown => None,
+            Self::JobStarted { .. }
+            | Self::CancelAccepted { .. }
+            | Self::Paused { .. }
+            | Self::Resumed { .. }
+            | Self::JobFinished { .. }
+            | Self::Unknown => None,
         }
     }
 
@@ -205,7 +221,9 @@ impl Body {
             Self::StepFailed { will_retry: true, .. } => Level::Warning,
             Self::StepFailed { .. } | Self::UndoFinished { failure: Some(_), .. } => Level::Error,
             Self::JobFinished { outcome: JobOutcome::Failed, .. } => Level::Error,
-            Self::JobFinished { outcome: JobOutcome::Cancelled, .. } | Self::CancelAccepted { .. } => Level::Warning,
+            Self::JobFinished { outcome: JobOutcome::Cancelled, .. }
+            | Self::CancelAccepted { .. }
+            | Self::Paused { .. } => Level::Warning,
             Self::Intent { .. } | Self::IntentOutcome { .. } | Self::Fact { .. } | Self::Unknown => Level::Debug,
             _ => Level::Info,
         }

@@ -33,10 +33,12 @@ pub struct JobView {
     pub facts: BTreeMap<String, Value>,
     /// Intents without outcome, by number: what each was about to do.
     pub open_intents: BTreeMap<u64, String>,
-    /// Warnings and errors, newest last.
+    /// Warnings and errors of this epoch, newest last.
     pub notes: VecDeque<NoteView>,
     /// Who cancelled it.
     pub cancelled_by: Option<String>,
+    /// Who had it held; `None` when it is not held.
+    pub paused_by: Option<String>,
     /// How it ended.
     pub outcome: Option<JobOutcome>,
     /// What became of what it had made.
@@ -58,6 +60,8 @@ pub enum Phase {
     Queued,
     /// Steps are walked.
     Running,
+    /// Held at a safe point.
+    Paused,
     /// Steps are undone.
     Undoing,
     /// Ended.
@@ -140,11 +144,15 @@ impl JobView {
         self.last_seq = event.seq;
         self.epoch = event.epoch;
         match &event.body {
-            Body::JobStarted { steps, .. } => self.start(event.at, steps),
-            Body::StepStarted { step, attempt } => self.change(step, |view| {
-                *view = StepView { attempt: *attempt, started: Some(event.at), ..StepView::waiting(view.info.clone()) };
-                view.state = StepState::Running;
-            }),
+            Body::JobStarted { steps, kept, .. } => self.start(event.at, steps, kept),
+            Body::StepStarted { step, attempt } => {
+                self.go_on();
+                self.change(step, |view| {
+                    *view =
+                        StepView { attempt: *attempt, started: Some(event.at), ..StepView::waiting(view.info.clone()) };
+                    view.state = StepState::Running;
+                });
+            }
             Body::StepSucceeded { step, .. } => self.change(step, |view| {
                 view.state = StepState::Done;
                 view.finished = Some(event.at);
@@ -169,7 +177,13 @@ impl JobView {
                 self.facts.remove(key);
             }
             Body::CancelAccepted { by, .. } => self.cancelled_by = Some(by.clone()),
+            Body::Paused { by, .. } => {
+                self.phase = Phase::Paused;
+                self.paused_by = Some(by.clone());
+            }
+            Body::Resumed { .. } => self.go_on(),
             Body::UndoStarted { step } => {
+                self.go_on();
                 // A step that is undone in order to be tried again does not make the whole job an undo.
                 let retrying = self.steps.iter().any(|s| s.info.id == *step && s.state == StepState::Retrying);
                 if !retrying {
@@ -184,6 +198,7 @@ impl JobView {
             }),
             Body::JobFinished { outcome, undo, failure, leftovers, result } => {
                 self.phase = Phase::Finished;
+                self.paused_by = None;
                 self.finished = Some(event.at);
                 self.outcome = Some(*outcome);
                 self.undo = Some(*undo);
@@ -232,7 +247,15 @@ impl JobView {
         self.steps.iter().find(at_work).or_else(|| self.steps.iter().rev().find(|s| s.state != StepState::Waiting))
     }
 
-    fn start(&mut self, at: Timestamp, steps: &[StepInfo]) {
+    /// Whatever held the job holds it no longer.
+    fn go_on(&mut self) {
+        if self.phase == Phase::Paused {
+            self.phase = Phase::Running;
+        }
+        self.paused_by = None;
+    }
+
+    fn start(&mut self, at: Timestamp, steps: &[StepInfo], kept: &[StepId]) {
         self.phase = Phase::Running;
         self.started = Some(at);
         self.finished = None;
@@ -241,7 +264,15 @@ impl JobView {
         self.failure = None;
         self.result = None;
         self.leftovers.clear();
-        self.steps = steps.iter().cloned().map(StepView::waiting).collect();
+        self.notes.clear();
+        self.cancelled_by = None;
+        self.paused_by = None;
+        let step = |info: &StepInfo| {
+            let view = StepView::waiting(info.clone());
+            // Done in an earlier epoch: what it made is this job's, so it counts as tried.
+            if kept.contains(&info.id) { StepView { state: StepState::Done, attempt: 1, ..view } } else { view }
+        };
+        self.steps = steps.iter().map(step).collect();
     }
 
     fn change(&mut self, step: &StepId, change: impl FnOnce(&mut StepView)) {
@@ -326,7 +357,12 @@ mod tests {
 
     fn started() -> Body {
         let info = |(id, weight): (&str, u32)| StepInfo { id: id.into(), title: id.into(), weight, attempts: 2 };
-        Body::JobStarted { agent: "a".parse().unwrap(), agent_version: "1".into(), steps: STEPS.map(info).to_vec() }
+        Body::JobStarted {
+            agent: "a".parse().unwrap(),
+            agent_version: "1".into(),
+            steps: STEPS.map(info).to_vec(),
+            kept: Vec::new(),
+        }
     }
 
     fn sample(done: u64, at: i64) -> Sample {
@@ -381,6 +417,38 @@ mod tests {
         bodies.extend(undo());
         let view = JobView::of(&log(bodies));
         assert_eq!((view.phase, view.steps[0].attempt), (Phase::Undoing, 2));
+    }
+
+    #[test]
+    fn a_new_epoch_begins_anew_but_for_facts_and_what_is_kept() {
+        let Body::JobStarted { agent, agent_version, steps, .. } = started() else { unreachable!() };
+        let again = Body::JobStarted { agent, agent_version, steps, kept: vec!["upload-iso".into()] };
+        let fact = Body::Fact { step: "create-vm".into(), key: "vm".into(), value: Some(1.into()) };
+        let cancel = Body::CancelAccepted { by: "op".into(), reason: String::new() };
+        let ended = Body::JobFinished {
+            outcome: JobOutcome::Cancelled,
+            undo: UndoState::Kept,
+            failure: Some(Failure::default()),
+            leftovers: Vec::new(),
+            result: Value::Null,
+        };
+        let view = JobView::of(&log(vec![started(), fact, cancel, ended, again]));
+        assert_eq!((view.phase, view.outcome, view.cancelled_by.as_ref()), (Phase::Running, None, None));
+        assert_eq!(view.steps.iter().map(|step| step.state).collect::<Vec<_>>(), [StepState::Done, StepState::Waiting]);
+        assert_eq!((view.facts.len(), view.percent()), (1, 75.0));
+    }
+
+    #[test]
+    fn a_pause_holds_until_something_goes_on() {
+        let pause = || Body::Paused { by: "op".into(), reason: String::new() };
+        let mut bodies = vec![started(), pause()];
+        let view = JobView::of(&log(bodies.clone()));
+        assert_eq!((view.phase, view.paused_by.as_deref()), (Phase::Paused, Some("op")));
+        bodies.push(Body::Resumed { by: "op".into() });
+        let view = JobView::of(&log(bodies.clone()));
+        assert_eq!((view.phase, view.paused_by), (Phase::Running, None));
+        bodies.extend([pause(), Body::UndoStarted { step: "upload-iso".into() }]);
+        assert_eq!(JobView::of(&log(bodies)).phase, Phase::Undoing, "a cancel goes through a pause");
     }
 
     #[test]

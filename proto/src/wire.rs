@@ -192,10 +192,11 @@ impl From<UndoState> for v1::UndoState {
 fn body_to_wire(body: &Body) -> Option<v1::event::Body> {
     use v1::event::Body as W;
     Some(match body.clone() {
-        Body::JobStarted { agent, agent_version, steps } => W::JobStarted(v1::JobStarted {
+        Body::JobStarted { agent, agent_version, steps, kept } => W::JobStarted(v1::JobStarted {
             agent_id: agent.to_string(),
             agent_version,
             steps: steps.iter().map(Into::into).collect(),
+            kept: kept.into_iter().map(|step| step.0).collect(),
         }),
         Body::StepStarted { step, attempt } => W::StepStarted(v1::StepStarted { step: step.0, attempt }),
         Body::StepSucceeded { step, elapsed_ms } => W::StepSucceeded(v1::StepSucceeded { step: step.0, elapsed_ms }),
@@ -222,6 +223,8 @@ fn body_to_wire(body: &Body) -> Option<v1::event::Body> {
             W::Fact(v1::Fact { step: step.0, key, value_json: value.map(|v| v.to_string()).unwrap_or_default() })
         }
         Body::CancelAccepted { by, reason } => W::CancelAccepted(v1::CancelAccepted { by, reason }),
+        Body::Paused { by, reason } => W::Paused(v1::Paused { by, reason }),
+        Body::Resumed { by } => W::Resumed(v1::Resumed { by }),
         Body::UndoStarted { step } => W::UndoStarted(v1::UndoStarted { step: step.0 }),
         Body::UndoFinished { step, failure, removed } => {
             W::UndoFinished(v1::UndoFinished { step: step.0, failure: failure.as_ref().map(Into::into), removed })
@@ -244,6 +247,7 @@ fn body_from_wire(body: v1::event::Body) -> Option<Body> {
             agent: m.agent_id.parse().ok()?,
             agent_version: m.agent_version,
             steps: m.steps.into_iter().map(Into::into).collect(),
+            kept: m.kept.iter().map(|step| step.as_str().into()).collect(),
         },
         W::StepStarted(m) => Body::StepStarted { step: m.step.as_str().into(), attempt: m.attempt },
         W::StepSucceeded(m) => Body::StepSucceeded { step: m.step.as_str().into(), elapsed_ms: m.elapsed_ms },
@@ -275,6 +279,8 @@ fn body_from_wire(body: v1::event::Body) -> Option<Body> {
             key: m.key,
         },
         W::CancelAccepted(m) => Body::CancelAccepted { by: m.by, reason: m.reason },
+        W::Paused(m) => Body::Paused { by: m.by, reason: m.reason },
+        W::Resumed(m) => Body::Resumed { by: m.by },
         W::UndoStarted(m) => Body::UndoStarted { step: m.step.as_str().into() },
         W::UndoFinished(m) => {
             Body::UndoFinished { step: m.step.as_str().into(), failure: m.failure.map(Into::into), removed: m.removed }

@@ -27,7 +27,12 @@ fn bodies() -> Vec<Body> {
     let info = StepInfo { id: step(), title: "t".into(), weight: 6, attempts: 2 };
     let left = Leftover { kind: "vm".into(), id: "i".into(), name: "n".into(), remedy: "r".into() };
     vec![
-        Body::JobStarted { agent: "a1".parse().unwrap(), agent_version: "1".into(), steps: vec![info] },
+        Body::JobStarted {
+            agent: "a1".parse().unwrap(),
+            agent_version: "1".into(),
+            steps: vec![info],
+            kept: vec!["preflight".into()],
+        },
         Body::StepStarted { step: step(), attempt: 2 },
         Body::StepSucceeded { step: step(), elapsed_ms: 5 },
         Body::StepFailed { step: step(), attempt: 1, failure: failure.clone(), will_retry: true },
@@ -38,6 +43,8 @@ fn bodies() -> Vec<Body> {
         Body::Fact { step: step(), key: "vm".into(), value: Some(json!({"uuid": "u"})) },
         Body::Fact { step: step(), key: "vm".into(), value: None },
         Body::CancelAccepted { by: "me".into(), reason: String::new() },
+        Body::Paused { by: "me".into(), reason: "r".into() },
+        Body::Resumed { by: "me".into() },
         Body::UndoStarted { step: step() },
         Body::UndoFinished { step: step(), failure: Some(failure.clone()), removed: vec!["vm u".into()] },
         Body::UndoFinished { step: step(), failure: None, removed: vec![] },

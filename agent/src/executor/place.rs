@@ -29,15 +29,16 @@ struct StepPlace {
 }
 
 impl Place {
-    /// Before the first step.
-    pub(super) fn beginning(steps: usize) -> Self {
+    /// Before the first step; steps that an earlier epoch has done may be undone like any other.
+    pub(super) fn beginning(table: &[StepInfo], kept: &[StepId]) -> Self {
+        let is_kept = |info: &StepInfo| kept.contains(&info.id);
         Self {
-            next: 0,
+            next: table.iter().position(|info| !is_kept(info)).unwrap_or(table.len()),
             halted: None,
             removed: false,
             resumed_between: None,
             resume: (1, None),
-            steps: vec![StepPlace::default(); steps],
+            steps: table.iter().map(|info| StepPlace { touched: is_kept(info), undone: false }).collect(),
         }
     }
 
@@ -70,6 +71,11 @@ impl Place {
     /// The step begins.
     pub(super) fn touch(&mut self, index: usize) {
         self.steps[index] = StepPlace { touched: true, undone: false };
+    }
+
+    /// Every step may have made something, but for those that are undone already.
+    pub(super) fn touch_all(&mut self) {
+        self.steps.iter_mut().for_each(|step| step.touched = true);
     }
 
     /// Everything that the step made is gone.

@@ -54,6 +54,8 @@ impl Cleaner<'_> {
             Body::CancelAccepted { by, reason } => {
                 Body::CancelAccepted { by: self.text(&by), reason: self.text(&reason) }
             }
+            Body::Paused { by, reason } => Body::Paused { by: self.text(&by), reason: self.text(&reason) },
+            Body::Resumed { by } => Body::Resumed { by: self.text(&by) },
             Body::UndoFinished { step, failure, removed } => Body::UndoFinished {
                 step,
                 failure: failure.map(|failure| self.failure(failure)),

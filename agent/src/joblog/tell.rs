@@ -54,8 +54,9 @@ impl<'a> Line<'a> {
 /// What an event says, and its fields.
 pub(super) fn tell(body: &Body) -> (String, Extra) {
     match body {
-        Body::JobStarted { agent, agent_version, .. } => {
-            ("the deployment begins".to_owned(), fields(json!({"agent": agent, "agent_version": agent_version})))
+        Body::JobStarted { agent, agent_version, kept, .. } => {
+            let extra = json!({"agent": agent, "agent_version": agent_version, "kept": kept});
+            ("the deployment begins".to_owned(), fields(extra))
         }
         Body::StepStarted { step, attempt } => (format!("{step} begins"), fields(json!({"attempt": attempt}))),
         Body::StepSucceeded { step, elapsed_ms } => {
@@ -82,6 +83,10 @@ pub(super) fn tell(body: &Body) -> (String, Extra) {
         Body::CancelAccepted { by, reason } => {
             (format!("{by} cancels the deployment"), fields(json!({"by": by, "reason": reason})))
         }
+        Body::Paused { by, reason } => {
+            (format!("{by} holds the deployment"), fields(json!({"by": by, "reason": reason})))
+        }
+        Body::Resumed { by } => (format!("{by} lets the deployment go on"), fields(json!({"by": by}))),
         Body::UndoStarted { step } => (format!("{step} is being undone"), Extra::new()),
         Body::UndoFinished { step, failure: None, removed } => {
             (format!("{step} is undone"), fields(json!({"removed": removed})))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gantry_proto::{Body, Event, JobView, StepId, event::Extra, view::Phase};
 
-use super::record::{CancelRecord, Chunks, Record, StartRecord};
+use super::record::{CancelRecord, Chunks, HoldRecord, Record, StartRecord};
 
 /// A job as its journal tells it.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Folded {
     pub last_intent: u64,
     /// Cancel orders of the newest epoch, oldest first.
     pub cancels: Vec<CancelRecord>,
+    /// The newest pause or resume of the newest epoch.
+    pub hold: Option<HoldRecord>,
     /// Everything up to here is stored at the controller.
     pub acked: u64,
 }
@@ -45,6 +47,7 @@ impl Folded {
                     return Err(format!("a second beginning of epoch {}", start.epoch));
                 }
                 self.cancels.clear();
+                self.hold = None;
                 self.start = Some(*start);
             }
             Record::Event(event) => self.event(&event)?,
@@ -53,6 +56,7 @@ impl Folded {
                 self.chunks.entry(line.image_uuid).or_default().insert(line.chunk.chunk_num, line.chunk);
             }
             Record::Cancel(cancel) => self.cancels.push(cancel),
+            Record::Hold(hold) => self.hold = Some(hold),
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use gantry_proto::{Event, trace::TraceContext, v1};
+use gantry_proto::{Event, StepId, trace::TraceContext, v1};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub enum Record {
     Chunk(ChunkRecord),
     /// An operator wants the job stopped.
     Cancel(CancelRecord),
+    /// An operator wants the job held, or let go on.
+    Hold(HoldRecord),
 }
 
 /// The accepted order: everything that is needed to take the job up again without the controller. Secrets stay sealed.
@@ -51,6 +53,12 @@ pub struct StartRecord {
     pub submitted_by: String,
     /// The job's spans continue it.
     pub trace: TraceContext,
+    /// Steps that an earlier epoch has done and that are not done again.
+    #[serde(default)]
+    pub kept: Vec<StepId>,
+    /// No step is walked: what the job has made is removed.
+    #[serde(default)]
+    pub undo_only: bool,
 }
 
 /// [`v1::SealedSecrets`] in a form for JSON: base64 throughout.
@@ -78,6 +86,21 @@ pub struct CancelRecord {
     pub order: u64,
     /// The epoch for which it holds.
     pub epoch: u32,
+    /// Who asked.
+    pub by: String,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+/// A pause or a resume. The newest one holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRecord {
+    /// The order's number.
+    pub order: u64,
+    /// The epoch for which it holds.
+    pub epoch: u32,
+    /// True: the job is to be held; false: it is to go on.
+    pub hold: bool,
     /// Who asked.
     pub by: String,
     /// Why; may be empty.

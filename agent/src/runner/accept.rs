@@ -1,9 +1,14 @@
 //! Orders: what is refused and why, what is written down before it takes effect, and the task of a job.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use gantry_proto::{Code, Failure, JobId, Plan, Secrets, error::causes, trace::admit, v1};
+use gantry_proto::{
+    Code, Failure, JobId, Plan, Secrets,
+    error::causes,
+    trace::{TraceContext, admit},
+    v1,
+};
 use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use v1::{OrderStage, order::Kind};
@@ -12,12 +17,18 @@ use super::{Runner, entry::Entry, target};
 use crate::{
     executor::{self, Ended, Job},
     joblog::{JobLog, dir_of},
-    journal::{self, CancelRecord, Folded, Journal, SealedText, StartRecord, hex},
+    journal::{self, CancelRecord, Folded, HoldRecord, Journal, SealedText, StartRecord, hex},
     outside::Outside,
 };
 
 /// The longest name or reason that is taken from an order, characters.
 const WORDS_MAX: usize = 500;
+
+/// Steps of a retry that are kept, at most.
+const KEPT_MAX: usize = 100;
+
+/// How long the files of an epoch that has ended may take to be closed before a retry is refused.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// Why an order is refused. Nothing has happened.
 #[derive(Debug)]
@@ -61,6 +72,20 @@ impl Runner {
                 self.accept(job, order.number, order.epoch, start, trace).await
             }
             Some(Kind::Cancel(cancel)) => self.cancel(job, order.number, order.epoch, cancel).await,
+            Some(Kind::Pause(pause)) => {
+                let (by, reason) = (words(&pause.by), words(&pause.reason));
+                let record = HoldRecord { order: order.number, epoch: order.epoch, hold: true, by, reason };
+                self.hold(job, record).await
+            }
+            Some(Kind::Resume(resume)) => {
+                let (by, reason) = (words(&resume.by), String::new());
+                let record = HoldRecord { order: order.number, epoch: order.epoch, hold: false, by, reason };
+                self.hold(job, record).await
+            }
+            Some(Kind::Retry(retry)) => {
+                let trace = admit(order.trace);
+                self.retry(job, order.number, order.epoch, retry, trace).await
+            }
             None => Err(refused(Code::Incompatible, "this agent does not know the order: update the agent")),
         }
     }
@@ -71,7 +96,7 @@ impl Runner {
         order: u64,
         epoch: u32,
         start: v1::StartJob,
-        trace: gantry_proto::trace::TraceContext,
+        trace: TraceContext,
     ) -> Result<OrderStage, Refused> {
         let document = start.plan.ok_or_else(|| refused(Code::BadRequest, "the order has no plan"))?;
         if let Some(entry) = self.entry(id) {
@@ -96,6 +121,8 @@ impl Runner {
             keep_on_failure: start.keep_on_failure,
             submitted_by: words(&start.submitted_by),
             trace,
+            kept: Vec::new(),
+            undo_only: false,
         };
         let (journal, folded) = self.write_start(id, record).await?;
         let entry = Arc::new(Entry::new(journal, &folded, self.stop.child_token()));
@@ -103,6 +130,97 @@ impl Runner {
         self.jobs().insert(id, entry.clone());
         tracing::info!(job = %id, order, epoch, "a job is accepted");
         self.spawn(id, entry, folded);
+        Ok(OrderStage::Applied)
+    }
+
+    /// The next epoch of a job that has ended.
+    async fn retry(
+        self: &Arc<Self>,
+        id: JobId,
+        order: u64,
+        epoch: u32,
+        retry: v1::RetryJob,
+        trace: TraceContext,
+    ) -> Result<OrderStage, Refused> {
+        let gone = "the agent no longer has this job: deploy the workbook as a new job";
+        let entry = self.entry(id).ok_or_else(|| refused(Code::JobNotFound, gone))?;
+        let tail = entry.journal.tail();
+        if epoch == tail.epoch && entry.start_order() == order {
+            return Ok(if tail.finished { OrderStage::Done } else { OrderStage::Applied });
+        }
+        if !tail.finished {
+            return Err(refused(Code::JobNotFinished, "the job is still at work at the agent"));
+        }
+        if epoch != tail.epoch + 1 {
+            return Err(other_epoch(epoch, tail.epoch));
+        }
+        // The last event is told before the epoch's files are closed.
+        if tokio::time::timeout(CLOSING, entry.closed()).await.is_err() {
+            return Err(refused(Code::Busy, "the job's last epoch is still closing its files: ask again in a moment"));
+        }
+        let journal = entry.journal.clone();
+        let folded = journal.on_disk(|journal| journal.folded().map_err(std::io::Error::other)).await;
+        let folded = folded.map_err(|error| refused(Code::Internal, causes(&error).join(": ")))?;
+        let before = folded.start.clone().ok_or_else(|| refused(Code::Internal, "its journal has no beginning"))?;
+        let (document, sealed) = match (retry.plan, retry.secrets) {
+            (Some(document), Some(sealed)) => (document, sealed),
+            (None, None) => (before.document(), (&before.sealed).into()),
+            _ => return Err(refused(Code::BadRequest, "a new plan and its secrets go together")),
+        };
+        let plan =
+            Plan::from_document(&document).map_err(|error| refused(Code::BadRequest, causes(&error).join(": ")))?;
+        self.room_for(&plan)?;
+        let secrets = self.identity.sealing.open(id, &self.identity.agent, &sealed);
+        secrets.map_err(|error| refused(Code::BadRequest, error.to_string()))?;
+        let text = String::from_utf8(document.json).map_err(|_| refused(Code::BadRequest, "the plan is not UTF-8"))?;
+        let record = StartRecord {
+            order,
+            epoch,
+            at: Timestamp::now(),
+            schema: document.schema,
+            plan: text,
+            sha256: hex(&document.sha256),
+            sealed: SealedText::from(&sealed),
+            keep_on_failure: retry.keep_on_failure,
+            submitted_by: words(&retry.by),
+            trace,
+            kept: retry.kept.iter().take(KEPT_MAX).map(|step| words(step).as_str().into()).collect(),
+            undo_only: retry.undo_only,
+        };
+        let write = record.clone();
+        let folded = journal.on_disk(move |journal| {
+            journal.start(write)?;
+            journal.folded().map_err(std::io::Error::other)
+        });
+        let folded = folded.await.map_err(|error| {
+            refused(Code::Internal, format!("the retry cannot be written down: {}", causes(&error).join(": ")))
+        })?;
+        let entry = Arc::new(Entry::new(entry.journal.clone(), &folded, self.stop.child_token()));
+        entry.set_target(target(&plan));
+        self.jobs().insert(id, entry.clone());
+        tracing::info!(job = %id, order, epoch, undo_only = record.undo_only, "a job is taken up again");
+        self.spawn(id, entry, folded);
+        Ok(OrderStage::Applied)
+    }
+
+    /// A pause or a resume: on disk, then in effect at the next safe point.
+    async fn hold(&self, id: JobId, record: HoldRecord) -> Result<OrderStage, Refused> {
+        let entry = self.entry(id).ok_or_else(|| refused(Code::JobNotFound, "the agent does not have this job"))?;
+        let tail = entry.journal.tail();
+        if record.epoch != tail.epoch {
+            return Err(other_epoch(record.epoch, tail.epoch));
+        }
+        if tail.finished {
+            return Ok(OrderStage::Done);
+        }
+        if entry.newest_hold() >= record.order {
+            return Ok(OrderStage::Applied);
+        }
+        let write = record.clone();
+        let written = entry.journal.on_disk(move |journal| journal.hold(write)).await;
+        written.map_err(|error| refused(Code::Internal, format!("the order cannot be written down: {error}")))?;
+        tracing::info!(job = %id, order = record.order, hold = record.hold, by = %record.by, "a job is held or goes on");
+        entry.note_hold(record);
         Ok(OrderStage::Applied)
     }
 
@@ -219,8 +337,8 @@ impl Runner {
         let _held = self.redactor.hold(all.cloned().collect());
         log.protect(&secrets, &record.plan);
         entry.set_log(Some(log.clone()));
-        // A cancel may have come between reading the journal and now.
-        entry.first_cancel().into_iter().for_each(|cancel| log.request_cancel(cancel));
+        // A cancel or a pause may have come between reading the journal and now.
+        entry.brief(&log);
         let _permit = tokio::select! {
             permit = self.at_work.acquire() => permit.ok(),
             // A cancelled job needs no turn of its own to end.
@@ -240,6 +358,8 @@ impl Runner {
             outside,
             log: log.clone(),
             keep_on_failure: record.keep_on_failure,
+            kept: record.kept,
+            undo_only: record.undo_only,
             trace: record.trace,
             cancel: entry.token.clone(),
             stop: self.stop.clone(),

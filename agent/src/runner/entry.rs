@@ -3,16 +3,19 @@
 use std::sync::{Arc, Mutex};
 
 use gantry_proto::trace::TraceContext;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::lock;
 use crate::{
     joblog::JobLog,
-    journal::{CancelRecord, Folded, Journal, StartRecord},
+    journal::{CancelRecord, Folded, HoldRecord, Journal, StartRecord},
 };
 
 /// Cancel orders of one job that are remembered.
 const CANCELS_MAX: usize = 16;
+/// Pauses and resumes whose end is told; the controller closes all orders of a job with the job.
+const HOLDS_MAX: usize = 64;
 
 /// One job.
 pub(super) struct Entry {
@@ -20,6 +23,8 @@ pub(super) struct Entry {
     /// Cancelled by a cancel, and when the agent stops.
     pub(super) token: CancellationToken,
     state: Mutex<State>,
+    /// Whether a task is at work on the job.
+    at_work: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -29,6 +34,9 @@ struct State {
     start_order: u64,
     trace: TraceContext,
     cancels: Vec<CancelRecord>,
+    hold: Option<HoldRecord>,
+    /// Numbers of all pauses and resumes, to be told as done at the end.
+    holds: Vec<u64>,
     /// What excludes another job; empty until the plan has been read.
     target: String,
     /// While the job is at work.
@@ -37,14 +45,14 @@ struct State {
 
 impl Entry {
     pub(super) fn new(journal: Arc<Journal>, folded: &Folded, token: CancellationToken) -> Self {
-        let mut state = State { cancels: folded.cancels.clone(), ..State::default() };
+        let mut state = State { cancels: folded.cancels.clone(), hold: folded.hold.clone(), ..State::default() };
         if let Some(StartRecord { order, sha256, trace, .. }) = &folded.start {
             (state.start_order, state.sha256, state.trace) = (*order, sha256.clone(), trace.clone());
         }
         if !folded.cancels.is_empty() {
             token.cancel();
         }
-        Self { journal, token, state: Mutex::new(state) }
+        Self { journal, token, state: Mutex::new(state), at_work: watch::Sender::new(false) }
     }
 
     pub(super) fn sha256(&self) -> String {
@@ -68,7 +76,37 @@ impl Entry {
     }
 
     pub(super) fn set_log(&self, log: Option<Arc<JobLog>>) {
+        let at_work = log.is_some();
         lock(&self.state).log = log;
+        self.at_work.send_replace(at_work);
+    }
+
+    /// Waits until no task is at work on the job any more.
+    pub(super) async fn closed(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.at_work.subscribe().wait_for(|at_work| !at_work).await;
+    }
+
+    /// The number of the order that began the newest epoch.
+    pub(super) fn start_order(&self) -> u64 {
+        lock(&self.state).start_order
+    }
+
+    /// The number of the newest pause or resume; 0 when there was none.
+    pub(super) fn newest_hold(&self) -> u64 {
+        lock(&self.state).hold.as_ref().map_or(0, |hold| hold.order)
+    }
+
+    /// Remembers a pause or a resume, and puts it into effect.
+    pub(super) fn note_hold(&self, hold: HoldRecord) {
+        let mut state = lock(&self.state);
+        if let Some(log) = &state.log {
+            log.request_hold(hold.clone());
+        }
+        if state.holds.len() < HOLDS_MAX {
+            state.holds.push(hold.order);
+        }
+        state.hold = Some(hold);
     }
 
     /// Whether this cancel order is new.
@@ -90,11 +128,16 @@ impl Entry {
     /// The numbers of all orders for this job.
     pub(super) fn orders(&self) -> Vec<u64> {
         let state = lock(&self.state);
-        std::iter::once(state.start_order).chain(state.cancels.iter().map(|cancel| cancel.order)).collect()
+        let cancels = state.cancels.iter().map(|cancel| cancel.order);
+        std::iter::once(state.start_order).chain(cancels).chain(state.holds.iter().copied()).collect()
     }
 
-    /// The first cancel, if there is one.
-    pub(super) fn first_cancel(&self) -> Option<CancelRecord> {
-        lock(&self.state).cancels.first().cloned()
+    /// Tells a log what was ordered while it was being opened.
+    pub(super) fn brief(&self, log: &JobLog) {
+        let state = lock(&self.state);
+        state.cancels.iter().for_each(|cancel| log.request_cancel(cancel.clone()));
+        if let Some(hold) = &state.hold {
+            log.request_hold(hold.clone());
+        }
     }
 }

@@ -80,7 +80,7 @@ impl Upload<'_> {
         let mut pace = Pace { begin: Instant::now(), meter: Meter::default(), taken: Arc::default(), rate: None };
         self.tell(&mut pace);
         loop {
-            self.cx.check()?;
+            self.cx.safe_point().await?;
             let Some(index) = self.chunks.take_next() else { break };
             let (ack, sha256) = self.chunk(index, &mut pace).await?;
             let size = self.chunks.len_of(index);

@@ -91,6 +91,8 @@ pub(crate) fn start_record(epoch: u32) -> StartRecord {
         keep_on_failure: false,
         submitted_by: "op".into(),
         trace: Default::default(),
+        kept: Vec::new(),
+        undo_only: false,
     }
 }
 
@@ -314,6 +316,8 @@ impl Bench {
             outside: Arc::new(outside),
             log: log.clone(),
             keep_on_failure: self.keep,
+            kept: folded.start.as_ref().map(|start| start.kept.clone()).unwrap_or_default(),
+            undo_only: folded.start.as_ref().is_some_and(|start| start.undo_only),
             trace: Default::default(),
             cancel: cancel.clone(),
             stop: stop.clone(),
@@ -358,6 +362,8 @@ pub(crate) fn words(events: &[Event]) -> Vec<String> {
                 format!("{step} {}{}", failure.code, if *will_retry { " retry" } else { "" })
             }
             Body::CancelAccepted { by, .. } => format!("cancel {by}"),
+            Body::Paused { by, .. } => format!("paused {by}"),
+            Body::Resumed { by } => format!("resumed {by}"),
             Body::UndoStarted { step } => format!("undo {step}"),
             Body::UndoFinished { step, failure: None, .. } => format!("undone {step}"),
             Body::UndoFinished { step, failure: Some(failure), .. } => format!("undo {step} {}", failure.code),

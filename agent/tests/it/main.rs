@@ -1,6 +1,7 @@
 //! The agent's parts over a real disk and real sockets, with steps made up for the purpose.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod again;
 mod bench;
 mod cloudtower;
 mod controller;

@@ -163,6 +163,8 @@ impl Site {
             redactor,
             log: log.clone(),
             keep_on_failure: self.keep,
+            kept: Vec::new(),
+            undo_only: false,
             trace: Default::default(),
             cancel: cancel.clone(),
             stop: stop.clone(),

@@ -94,7 +94,7 @@ fn unanswered(lost: Lost, job_id: JobId) -> Failure {
     }
 }
 
-fn policy(given: Option<OnFailure>) -> v1::OnFailure {
+pub(super) fn policy(given: Option<OnFailure>) -> v1::OnFailure {
     match given {
         None => v1::OnFailure::Unspecified,
         Some(OnFailure::Undo) => v1::OnFailure::Undo,

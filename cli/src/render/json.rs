@@ -17,6 +17,7 @@ pub(crate) fn job(job: &v1::Job) -> Value {
     json!({
         "job_id": job.job_id,
         "epoch": job.epoch,
+        "refusal": some(&job.refusal),
         "state": words::job_state(job.state()),
         "site": job.site,
         "agent_id": job.agent_id,

@@ -76,8 +76,9 @@ impl Teller {
     fn event(&mut self, event: &Event, known: &Known) -> Option<String> {
         let step = |id: &StepId| step_name(known, id);
         Some(match &event.body {
-            Body::JobStarted { agent, agent_version, steps } => {
-                format!("agent {agent} (version {agent_version}) begins: {}", words::count(steps.len(), "step"))
+            Body::JobStarted { agent, agent_version, steps, kept } => {
+                let kept = if kept.is_empty() { String::new() } else { format!(", {} kept", kept.len()) };
+                format!("agent {agent} (version {agent_version}) begins: {}{kept}", words::count(steps.len(), "step"))
             }
             Body::StepStarted { step: id, attempt } => {
                 self.progress = None;
@@ -98,6 +99,9 @@ impl Teller {
             Body::Note { message, .. } => message.clone(),
             Body::CancelAccepted { by, reason } if reason.is_empty() => format!("cancelled by {by}"),
             Body::CancelAccepted { by, reason } => format!("cancelled by {by}: {reason}"),
+            Body::Paused { by, reason } if reason.is_empty() => format!("held by {by}"),
+            Body::Paused { by, reason } => format!("held by {by}: {reason}"),
+            Body::Resumed { by } => format!("{by} lets the job go on"),
             Body::UndoStarted { step: id } => format!("{}: undoing", step(id)),
             Body::UndoFinished { step: id, failure: Some(failure), .. } => {
                 format!("{}: undo failed: {}", step(id), failure.message)

@@ -72,6 +72,9 @@ pub(crate) struct State {
     pub(crate) reject: Option<v1::PlanRejected>,
     pub(crate) cancel_answer: Option<v1::Job>,
     pub(crate) cut_short: bool,
+    /// Pauses, resumes, retries and sweeps, in words.
+    pub(crate) orders: Vec<String>,
+    pub(crate) retry_answer: Option<v1::RetryJobResponse>,
 }
 
 /// The controller.
@@ -315,6 +318,36 @@ impl JobService for Service {
         state.cancelled.push(request.into_inner());
         let job = state.cancel_answer.clone().unwrap_or_else(|| state.job.clone());
         Ok(Response::new(v1::CancelJobResponse { job: Some(job), undo_cut_short: state.cut_short }))
+    }
+
+    async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Result<Response<v1::PauseJobResponse>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        state.orders.push(format!("pause {}", request.into_inner().reason));
+        Ok(Response::new(v1::PauseJobResponse { job: Some(state.job.clone()) }))
+    }
+
+    async fn resume_job(&self, _: Request<v1::ResumeJobRequest>) -> Result<Response<v1::ResumeJobResponse>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        state.orders.push("resume".to_owned());
+        Ok(Response::new(v1::ResumeJobResponse { job: Some(state.job.clone()) }))
+    }
+
+    async fn retry_job(&self, request: Request<v1::RetryJobRequest>) -> Result<Response<v1::RetryJobResponse>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        let request = request.into_inner();
+        state.orders.push(format!("retry from {} with {} bytes", request.from_step, request.workbook.len()));
+        let answer = state.retry_answer.clone().unwrap_or_default();
+        Ok(Response::new(v1::RetryJobResponse { job: Some(state.job.clone()), ..answer }))
+    }
+
+    async fn sweep_job(&self, request: Request<v1::SweepJobRequest>) -> Result<Response<v1::SweepJobResponse>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        state.orders.push(format!("sweep {}", request.into_inner().job_id));
+        Ok(Response::new(v1::SweepJobResponse { job: Some(state.job.clone()) }))
     }
 
     async fn get_job_result(

@@ -29,7 +29,12 @@ pub(crate) fn begun() -> Body {
         ("create-vm", "Create the VM", 60, 3),
         ("install", "Install CloudTower", 1200, 1),
     ];
-    Body::JobStarted { agent: "bj-1".parse().unwrap(), agent_version: "0.1.0".into(), steps: steps.map(row).into() }
+    Body::JobStarted {
+        agent: "bj-1".parse().unwrap(),
+        agent_version: "0.1.0".into(),
+        steps: steps.map(row).into(),
+        kept: Vec::new(),
+    }
 }
 
 pub(crate) fn start(step: &str, attempt: u32) -> Body {

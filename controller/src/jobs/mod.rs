@@ -1,7 +1,9 @@
 //! The set of jobs: submit, list, cancel, watch, and what agents tell about them. It decides; who may ask has been
 //! decided before, and what an agent does is the agent's.
 
+mod again;
 mod ending;
+mod hold;
 mod submit;
 mod watch;
 
@@ -14,6 +16,7 @@ use gantry_proto::{AgentId, Code, JobId, Redactor, v1};
 use tokio::sync::{Semaphore, watch as signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use again::{Retried, Retry};
 pub use submit::{Checked, Submission, Submitted};
 pub use watch::WatchStream;
 
@@ -126,6 +129,7 @@ impl Jobs {
             percent: self.percent(row),
             current_step: progress.current_step.clone(),
             on_failure: on_failure.into(),
+            refusal: row.refusal.clone(),
         }
     }
 
@@ -220,7 +224,8 @@ impl Jobs {
         }
         let plan = if stage == v1::OrderStage::Refused { self.store.plan(job).await? } else { None };
         let refused = ending::refused(&update.code, &update.message, plan.as_ref());
-        let report = OrderReport { number: update.number, stage, refused };
+        let why = update.message.chars().take(500).collect();
+        let report = OrderReport { number: update.number, stage, refused, why };
         if let Some(row) = self.store.order_report(agent.clone(), report).await? {
             self.changed(&row);
         }

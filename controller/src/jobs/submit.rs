@@ -129,6 +129,7 @@ impl Jobs {
             target: target(&plan),
             keep_on_failure: keep,
             cancel: v1::CancelStage::Unspecified,
+            refusal: String::new(),
             progress: Progress::queued(),
         };
         match self.store.insert_job(NewJob { row, plan: document.clone(), start }).await? {
@@ -159,7 +160,7 @@ impl Jobs {
 
     /// Runs the planner on a thread of its own. The redactor knows every secret before anything can be logged, and for
     /// as long as the guard lives: afterwards the controller holds the sealed form only.
-    async fn planned(
+    pub(super) async fn planned(
         &self,
         workbook: Vec<u8>,
         overrides: BTreeMap<String, String>,
@@ -199,7 +200,7 @@ impl Jobs {
 }
 
 /// Takes from an outcome what may be told.
-fn checked(outcome: &mut Outcome) -> Result<Checked, Refusal> {
+pub(super) fn checked(outcome: &mut Outcome) -> Result<Checked, Refusal> {
     let plan = match &outcome.plan {
         Some(plan) => Some(
             plan.to_document()
@@ -211,7 +212,7 @@ fn checked(outcome: &mut Outcome) -> Result<Checked, Refusal> {
 }
 
 /// The VM on its cluster, by the address under which the cluster is managed.
-fn target(plan: &Plan) -> String {
+pub(super) fn target(plan: &Plan) -> String {
     let cluster = plan.cluster.vip.or_else(|| plan.hosts.first().map(|host| host.mgmt_ip));
     format!("{}/{}", cluster.map(|ip| ip.to_string()).unwrap_or_default(), plan.cloudtower.vm_name)
 }

@@ -136,7 +136,10 @@ impl Watcher {
 
     /// Tells the job when something has changed that no event says.
     async fn tell_job(&mut self, job: v1::Job) -> Result<(), End> {
-        let facts = |job: &v1::Job| (job.state, job.cancel, job.agent_in_contact, job.agent_id.clone(), job.epoch);
+        let facts = |job: &v1::Job| {
+            let words = (job.agent_id.clone(), job.refusal.clone());
+            (job.state, job.cancel, job.agent_in_contact, job.epoch, words)
+        };
         if self.told.as_ref().is_some_and(|told| facts(told) == facts(&job)) {
             return Ok(());
         }

@@ -71,6 +71,7 @@ fn ended(state: JobState) -> bool {
 fn state(view: &JobView) -> JobState {
     match (view.phase, view.outcome) {
         (Phase::Queued, _) => JobState::Queued,
+        (Phase::Paused, _) => JobState::Paused,
         (Phase::Running | Phase::Undoing, _) => JobState::Running,
         (Phase::Finished, Some(JobOutcome::Succeeded)) => JobState::Succeeded,
         (Phase::Finished, Some(JobOutcome::Cancelled)) => JobState::Cancelled,
@@ -112,7 +113,7 @@ mod tests {
     fn started() -> Body {
         let info = |id: &str, weight| StepInfo { id: id.into(), title: id.into(), weight, attempts: 1 };
         let steps = vec![info("one", 30), info("two", 10)];
-        Body::JobStarted { agent: "a".parse().unwrap(), agent_version: "1".into(), steps }
+        Body::JobStarted { agent: "a".parse().unwrap(), agent_version: "1".into(), steps, kept: Vec::new() }
     }
 
     fn finished(outcome: JobOutcome) -> Body {

@@ -96,6 +96,8 @@ pub struct JobRow {
     pub keep_on_failure: bool,
     /// How far a cancel has come.
     pub cancel: v1::CancelStage,
+    /// Why the agent refused the newest order; empty when it did not.
+    pub refusal: String,
     /// What the log adds up to.
     pub progress: Progress,
 }
@@ -176,6 +178,45 @@ pub struct Cancelled {
     pub cut_short: bool,
 }
 
+/// A pause or a resume.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    /// The job.
+    pub job: JobId,
+    /// See [`Cancel::request`].
+    pub request: String,
+    /// [`OrderKind::Pause`] or [`OrderKind::Resume`].
+    pub kind: OrderKind,
+    /// The order; number and epoch are given by the store.
+    pub order: v1::Order,
+}
+
+/// The next epoch of a job that has ended.
+#[derive(Clone, Debug)]
+pub struct Again {
+    /// The job as it is to be: its epoch is one above the stored one, its progress that of a job in the queue.
+    pub row: JobRow,
+    /// The plan.
+    pub plan: v1::PlanDocument,
+    /// See [`Cancel::request`].
+    pub request: String,
+    /// The order; number and epoch are given by the store.
+    pub order: v1::Order,
+}
+
+/// What became of an [`Again`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Begun {
+    /// Stored with its order.
+    Stored(JobRow),
+    /// The same request had been stored before.
+    Known(JobRow),
+    /// The job has moved on meanwhile: another epoch, or it is at work.
+    Overtaken(JobRow),
+    /// This unfinished job has the same CloudTower or VM.
+    TargetBusy(JobRow),
+}
+
 /// Kinds of orders, as they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderKind {
@@ -183,6 +224,12 @@ pub enum OrderKind {
     Start,
     /// Stop a job.
     Cancel,
+    /// Hold a job.
+    Pause,
+    /// Let a held job go on.
+    Resume,
+    /// Begin the next epoch of a job that has ended.
+    Retry,
 }
 
 /// An order to an agent.
@@ -207,6 +254,8 @@ pub struct OrderReport {
     pub stage: v1::OrderStage,
     /// How the log of a job ends whose start was refused.
     pub refused: Body,
+    /// Why it was refused, for people; empty otherwise.
+    pub why: String,
 }
 
 /// Which jobs are listed, newest first.
@@ -270,6 +319,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores a wish to stop a job: the first one, and one more once the job is being undone. `None`: no such job.
     async fn cancel(&self, cancel: Cancel) -> Result<Option<Cancelled>, StoreError>;
+
+    /// Stores a pause or a resume, once for each request. Nothing is stored for a job that has ended. `None`: no such job.
+    async fn hold(&self, hold: Hold) -> Result<Option<JobRow>, StoreError>;
+    /// Begins the next epoch of a job that has ended. `None`: no such job.
+    async fn again(&self, again: Again) -> Result<Option<Begun>, StoreError>;
+
+    /// Whether an order of this job came from this request: its answer was lost, and it is asked again.
+    async fn requested(&self, job: JobId, request: String) -> Result<bool, StoreError>;
 
     /// Orders that the agent has not confirmed as applied, by number, after `after`, at most `limit`.
     async fn open_orders(&self, agent: AgentId, after: u64, limit: u32) -> Result<Vec<OrderRow>, StoreError>;

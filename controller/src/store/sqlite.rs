@@ -19,13 +19,13 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    operations::{Append, CancelJob, Check, InsertJob, PutAgent, Report, Sending, TouchAgent},
+    operations::{Append, BeginAgain, CancelJob, Check, HoldJob, InsertJob, PutAgent, Report, Sending, TouchAgent},
     rows::signed,
     writer::{Operation, Queued, Waiting, Writer},
 };
 use super::{
-    AgentRow, Appended, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport, OrderRow, Position, Store,
-    StoreError,
+    Again, AgentRow, Appended, Begun, Cancel, Cancelled, Hold, Inserted, JobFilter, JobRow, NewJob, OrderReport,
+    OrderRow, Position, Store, StoreError,
 };
 use crate::config;
 
@@ -203,6 +203,20 @@ impl Store for SqliteStore {
 
     async fn cancel(&self, cancel: Cancel) -> Result<Option<Cancelled>, StoreError> {
         self.write(CancelJob(cancel)).await
+    }
+
+    async fn hold(&self, hold: Hold) -> Result<Option<JobRow>, StoreError> {
+        self.write(HoldJob(hold)).await
+    }
+
+    async fn again(&self, again: Again) -> Result<Option<Begun>, StoreError> {
+        self.write(BeginAgain(again)).await
+    }
+
+    async fn requested(&self, job: JobId, request: String) -> Result<bool, StoreError> {
+        let query = "SELECT 1 FROM orders WHERE job_id = ?1 AND request = ?2 AND request <> '' LIMIT 1";
+        let found = sqlx::query(query).bind(job.to_string()).bind(request).fetch_optional(&self.readers).await?;
+        Ok(found.is_some())
     }
 
     async fn open_orders(&self, agent: AgentId, after: u64, limit: u32) -> Result<Vec<OrderRow>, StoreError> {

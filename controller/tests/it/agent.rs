@@ -15,6 +15,7 @@ use crate::lab::{Lab, soon};
 pub(crate) struct FakeAgent {
     pub(crate) id: AgentId,
     pub(crate) welcome: v1::Welcome,
+    last_job: String,
     up: mpsc::Sender<v1::OpenRequest>,
     down: Streaming<v1::OpenResponse>,
 }
@@ -48,7 +49,9 @@ impl FakeAgent {
     pub(crate) async fn dial(lab: &Lab, join: &JoinFile, hello: v1::Hello) -> Result<Self, Status> {
         let (up, mut down) = open(lab, join, Up::Hello(hello)).await?;
         match soon("welcome", down.message()).await?.unwrap().item.unwrap() {
-            Down::Welcome(welcome) => Ok(Self { id: join.agent.parse().unwrap(), welcome, up, down }),
+            Down::Welcome(welcome) => {
+                Ok(Self { id: join.agent.parse().unwrap(), welcome, last_job: String::new(), up, down })
+            }
             other => panic!("no welcome but {other:?}"),
         }
     }
@@ -69,7 +72,10 @@ impl FakeAgent {
 
     pub(crate) async fn order(&mut self) -> v1::Order {
         match self.hear().await.unwrap() {
-            Some(Down::Order(order)) => order,
+            Some(Down::Order(order)) => {
+                self.last_job.clone_from(&order.job_id);
+                order
+            }
             other => panic!("no order but {other:?}"),
         }
     }
@@ -77,6 +83,23 @@ impl FakeAgent {
     pub(crate) async fn report(&self, number: u64, stage: v1::OrderStage) {
         let update = v1::OrderUpdate { number, stage: stage.into(), ..Default::default() };
         self.say(Up::OrderUpdate(update)).await;
+    }
+
+    /// Refuses an order, and waits until something said after it has come through.
+    pub(crate) async fn refuse(&mut self, number: u64, code: &str, message: &str) {
+        let stage = v1::OrderStage::Refused.into();
+        let update = v1::OrderUpdate { number, stage, code: code.to_owned(), message: message.to_owned() };
+        self.say(Up::OrderUpdate(update)).await;
+        // Nothing of it is stored, but it is answered in order.
+        let nothing = v1::EventBatch { job_id: self.last_job.clone(), events: Vec::new() };
+        self.say(Up::Events(nothing)).await;
+        assert!(matches!(self.hear().await.unwrap(), Some(Down::Ack(_))));
+    }
+
+    /// Tells events of any epoch and waits for their acknowledgement.
+    pub(crate) async fn tell_events(&mut self, job: JobId, events: Vec<v1::Event>) {
+        self.say(Up::Events(v1::EventBatch { job_id: job.to_string(), events })).await;
+        assert!(matches!(self.hear().await.unwrap(), Some(Down::Ack(_))));
     }
 
     /// Tells events from `first` on and waits for their acknowledgement.
@@ -107,6 +130,7 @@ pub(crate) fn started() -> Body {
         agent: "a1".parse().unwrap(),
         agent_version: "0.1.0".into(),
         steps: vec![info("preflight", 10), info("upload-iso", 30)],
+        kept: Vec::new(),
     }
 }
 

@@ -54,6 +54,7 @@ fn new_job(id: JobId, target: &str) -> NewJob {
         target: target.into(),
         keep_on_failure: false,
         cancel: v1::CancelStage::Unspecified,
+        refusal: String::new(),
         progress: Progress::queued(),
     };
     let plan = v1::PlanDocument { schema: "x".into(), json: b"{}".to_vec(), sha256: vec![1; 32] };
@@ -259,7 +260,7 @@ async fn a_start_that_may_have_arrived_is_followed_by_a_cancel_and_the_agent_dec
     assert_eq!(open.iter().map(|order| order.number).collect::<Vec<_>>(), [1, 2], "asked twice, ordered once");
 
     assert!(store.sending(agent(), 2).await.unwrap());
-    let report = |number, stage| OrderReport { number, stage, refused: finished(JobOutcome::Failed) };
+    let report = |number, stage| OrderReport { number, stage, refused: finished(JobOutcome::Failed), why: "no".into() };
     let row = store.order_report(agent(), report(2, v1::OrderStage::Delivered)).await.unwrap().unwrap();
     assert_eq!(row.cancel, v1::CancelStage::Delivered);
     assert!(store.order_report(agent(), report(2, v1::OrderStage::Delivered)).await.unwrap().is_none());
@@ -277,7 +278,12 @@ async fn a_cancel_after_the_end_is_too_late_and_a_refused_one_may_be_asked_again
     store.sending(agent(), 1).await.unwrap();
     store.cancel(cancel(job)).await.unwrap();
     store.sending(agent(), 2).await.unwrap();
-    let refused = OrderReport { number: 2, stage: v1::OrderStage::Refused, refused: finished(JobOutcome::Failed) };
+    let refused = OrderReport {
+        number: 2,
+        stage: v1::OrderStage::Refused,
+        refused: finished(JobOutcome::Failed),
+        why: "no".into(),
+    };
     store.order_report(agent(), refused).await.unwrap();
     store.cancel(cancel(job)).await.unwrap();
     let open = store.open_orders(agent(), 1, 10).await.unwrap();
@@ -313,7 +319,12 @@ async fn a_refused_start_ends_the_job_and_empties_the_order() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
     let job = stored(&store).await;
-    let refused = || OrderReport { number: 1, stage: v1::OrderStage::Refused, refused: finished(JobOutcome::Failed) };
+    let refused = || OrderReport {
+        number: 1,
+        stage: v1::OrderStage::Refused,
+        refused: finished(JobOutcome::Failed),
+        why: "no".into(),
+    };
     assert!(store.order_report(agent(), refused()).await.unwrap().is_none(), "nobody refuses what was never sent");
     store.sending(agent(), 1).await.unwrap();
     let row = store.order_report(agent(), refused()).await.unwrap().unwrap();

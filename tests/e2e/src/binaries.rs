@@ -21,7 +21,16 @@ impl Binaries {
         let dir = profile_dir()?;
         let target = dir.parent().context("the executable lies outside of a target directory")?;
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
-        let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        // What a cargo that runs us says of our own package would make build scripts run again, and everything be built anew.
+        let about_us = |name: &str| {
+            ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|begin| name.starts_with(begin))
+                || ["CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "OUT_DIR"].contains(&name)
+        };
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_us)) {
+            cargo.env_remove(name);
+        }
+        let status = cargo
             .args(["build", "--quiet", "--workspace", "--bins", "--manifest-path"])
             .arg(manifest)
             .arg("--target-dir")

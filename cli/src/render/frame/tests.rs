@@ -21,7 +21,12 @@ fn begun() -> Body {
         ("install", "Install CloudTower", 1200),
         ("set-up", "Set up organisation, time and names", 30),
     ];
-    Body::JobStarted { agent: "bj-1".parse().unwrap(), agent_version: "1".into(), steps: steps.map(row).into() }
+    Body::JobStarted {
+        agent: "bj-1".parse().unwrap(),
+        agent_version: "1".into(),
+        steps: steps.map(row).into(),
+        kept: Vec::new(),
+    }
 }
 
 /// A job whose first step is done and whose upload is at work.

@@ -11,8 +11,8 @@ use super::{
     writer::{Group, Operation},
 };
 use crate::store::{
-    AgentRow, Appended, Cancel, Cancelled, Inserted, JobRow, NewJob, OrderKind, OrderReport, Progress, StoreError,
-    cancel_stage,
+    Again, AgentRow, Appended, Begun, Cancel, Cancelled, Hold, Inserted, JobRow, NewJob, OrderKind, OrderReport,
+    Progress, StoreError, cancel_stage,
 };
 
 /// Stage of an order that was taken back before it was sent. Beyond every stage of the wire.
@@ -89,13 +89,8 @@ impl Operation for InsertJob {
         if let Some(known) = cx.job(row.id).await? {
             return Ok(if known.plan_sha256 == row.plan_sha256 { Inserted::Known(known) } else { Inserted::Conflict });
         }
-        let busy = sqlx::query("SELECT * FROM jobs WHERE active = 1 AND (cloudtower_ip = ?1 OR target = ?2) LIMIT 1")
-            .bind(&row.cloudtower_ip)
-            .bind(&row.target)
-            .fetch_optional(&mut *cx.connection)
-            .await?;
-        if let Some(busy) = busy {
-            return Ok(Inserted::TargetBusy(rows::job(&busy)?));
+        if let Some(busy) = cx.busy(&row.cloudtower_ip, &row.target).await? {
+            return Ok(Inserted::TargetBusy(busy));
         }
         cx.insert_row(row, plan).await?;
         cx.insert_order(row, OrderKind::Start, "", start.clone()).await?;
@@ -152,7 +147,7 @@ impl Operation for CancelJob {
             }
             return answer(row, false);
         }
-        let given = cx.cancels(row.id).await?;
+        let given = cx.cancels(&row).await?;
         if !given.is_empty() {
             // No step runs any more: what is left to end is the undo's waiting. One order for that is enough.
             let undoing = row.cancel == v1::CancelStage::Stopped;
@@ -178,6 +173,53 @@ impl Operation for CancelJob {
         }
         cx.insert_order(&row, OrderKind::Cancel, &self.0.request, self.0.order.clone()).await?;
         answer(row, false)
+    }
+}
+
+/// See [`crate::store::Store::hold`].
+pub(super) struct HoldJob(pub(super) Hold);
+
+#[async_trait]
+impl Operation for HoldJob {
+    type Answer = Option<JobRow>;
+
+    async fn apply(&mut self, cx: &mut Group<'_>) -> Result<Option<JobRow>, StoreError> {
+        let Hold { job, request, kind, order } = &self.0;
+        let Some(mut row) = cx.job(*job).await? else { return Ok(None) };
+        if row.finished() || cx.knows_request(row.id, request).await? {
+            return Ok(Some(row));
+        }
+        cx.insert_order(&row, *kind, request, order.clone()).await?;
+        cx.set_refusal(&mut row, "").await?;
+        Ok(Some(row))
+    }
+}
+
+/// See [`crate::store::Store::again`].
+pub(super) struct BeginAgain(pub(super) Again);
+
+#[async_trait]
+impl Operation for BeginAgain {
+    type Answer = Option<Begun>;
+
+    async fn apply(&mut self, cx: &mut Group<'_>) -> Result<Option<Begun>, StoreError> {
+        let Again { row, plan, request, order } = &self.0;
+        let Some(stored) = cx.job(row.id).await? else { return Ok(None) };
+        if cx.knows_request(row.id, request).await? {
+            return Ok(Some(Begun::Known(stored)));
+        }
+        if !stored.finished() || stored.epoch + 1 != row.epoch {
+            return Ok(Some(Begun::Overtaken(stored)));
+        }
+        if let Some(busy) = cx.busy(&row.cloudtower_ip, &row.target).await? {
+            return Ok(Some(Begun::TargetBusy(busy)));
+        }
+        // The numbering goes on where the log ends.
+        let row =
+            JobRow { progress: Progress { last_seq: stored.progress.last_seq, ..Progress::queued() }, ..row.clone() };
+        cx.renew_row(&row, plan).await?;
+        cx.insert_order(&row, OrderKind::Retry, request, order.clone()).await?;
+        Ok(Some(Begun::Stored(row)))
     }
 }
 
@@ -207,11 +249,12 @@ impl Operation for Report {
 
     async fn apply(&mut self, cx: &mut Group<'_>) -> Result<Option<JobRow>, StoreError> {
         let Self(agent, report) = self;
-        let found = sqlx::query("SELECT job_id, kind, stage, sent FROM orders WHERE agent_id = ?1 AND number = ?2")
-            .bind(agent.as_str())
-            .bind(signed(report.number))
-            .fetch_optional(&mut *cx.connection)
-            .await?;
+        let found =
+            sqlx::query("SELECT job_id, kind, stage, sent, epoch FROM orders WHERE agent_id = ?1 AND number = ?2")
+                .bind(agent.as_str())
+                .bind(signed(report.number))
+                .fetch_optional(&mut *cx.connection)
+                .await?;
         let Some(found) = found else { return Ok(None) };
         let (before, stage) = (found.try_get::<i32, _>("stage")?, i32::from(report.stage));
         let over = before >= i32::from(v1::OrderStage::Done);
@@ -221,11 +264,18 @@ impl Operation for Report {
         let kind = rows::order_kind(found.try_get("kind")?)?;
         let job = rows::job_id(found.try_get("job_id")?)?;
         cx.set_stage(agent, report.number, report.stage).await?;
-        let Some(row) = cx.job(job).await? else { return Ok(None) };
+        let Some(mut row) = cx.job(job).await? else { return Ok(None) };
         if row.finished() {
             return Ok(None);
         }
+        if report.stage == v1::OrderStage::Refused {
+            cx.set_refusal(&mut row, &report.why).await?;
+        }
         match (kind, report.stage) {
+            (OrderKind::Retry, v1::OrderStage::Refused) if row.epoch == small_epoch(found.try_get("epoch")?) => {
+                Ok(Some(cx.step_back(row).await?))
+            }
+            (OrderKind::Pause | OrderKind::Resume, v1::OrderStage::Refused) => Ok(Some(row)),
             (OrderKind::Start, v1::OrderStage::Refused) if row.progress.last_seq == 0 => {
                 Ok(Some(cx.end(row, report.refused.clone()).await?))
             }
@@ -241,6 +291,11 @@ impl Operation for Report {
     }
 }
 
+/// An epoch of a row.
+fn small_epoch(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or(0)
+}
+
 impl Group<'_> {
     async fn job(&mut self, id: JobId) -> Result<Option<JobRow>, StoreError> {
         let row: Option<SqliteRow> = sqlx::query("SELECT * FROM jobs WHERE id = ?1")
@@ -248,6 +303,72 @@ impl Group<'_> {
             .fetch_optional(&mut *self.connection)
             .await?;
         row.as_ref().map(rows::job).transpose()
+    }
+
+    /// An unfinished job with this CloudTower or this VM.
+    async fn busy(&mut self, cloudtower_ip: &str, target: &str) -> Result<Option<JobRow>, StoreError> {
+        let query = "SELECT * FROM jobs WHERE active = 1 AND (cloudtower_ip = ?1 OR target = ?2) LIMIT 1";
+        let row = sqlx::query(query).bind(cloudtower_ip).bind(target).fetch_optional(&mut *self.connection).await?;
+        row.as_ref().map(rows::job).transpose()
+    }
+
+    /// Whether an order of this job came from this request.
+    async fn knows_request(&mut self, job: JobId, request: &str) -> Result<bool, StoreError> {
+        if request.is_empty() {
+            return Ok(false);
+        }
+        let query = "SELECT 1 FROM orders WHERE job_id = ?1 AND request = ?2 LIMIT 1";
+        let found = sqlx::query(query).bind(job.to_string()).bind(request).fetch_optional(&mut *self.connection);
+        Ok(found.await?.is_some())
+    }
+
+    async fn set_refusal(&mut self, row: &mut JobRow, why: &str) -> Result<(), StoreError> {
+        row.refusal = why.to_owned();
+        sqlx::query("UPDATE jobs SET refusal = ?2 WHERE id = ?1")
+            .bind(row.id.to_string())
+            .bind(why)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// The row of a job in its next epoch.
+    async fn renew_row(&mut self, row: &JobRow, plan: &v1::PlanDocument) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE jobs SET epoch = ?2, file_name = ?3, plan = ?4, plan_sha256 = ?5, cluster = ?6, vm_name = ?7,
+                             cloudtower_ip = ?8, target = ?9, keep_on_failure = ?10, refusal = '' WHERE id = ?1",
+        )
+        .bind(row.id.to_string())
+        .bind(i64::from(row.epoch))
+        .bind(&row.file_name)
+        .bind(plan.encode_to_vec())
+        .bind(&row.plan_sha256)
+        .bind(&row.cluster)
+        .bind(&row.vm_name)
+        .bind(&row.cloudtower_ip)
+        .bind(&row.target)
+        .bind(i64::from(row.keep_on_failure))
+        .execute(&mut *self.connection)
+        .await?;
+        self.update_row(row, None).await
+    }
+
+    /// The agent would not begin the new epoch: the job is again what its log says.
+    async fn step_back(&mut self, mut row: JobRow) -> Result<JobRow, StoreError> {
+        let (progress, result) = self
+            .fold(row.id, &[], |view| (Progress::of(view), view.result.as_ref().map(|json| json.to_string())))
+            .await?;
+        row.epoch -= 1;
+        row.cancel = v1::CancelStage::Unspecified;
+        row.progress = progress;
+        sqlx::query("UPDATE jobs SET epoch = ?2 WHERE id = ?1")
+            .bind(row.id.to_string())
+            .bind(i64::from(row.epoch))
+            .execute(&mut *self.connection)
+            .await?;
+        self.update_row(&row, result).await?;
+        self.close_orders(row.id).await?;
+        Ok(row)
     }
 
     async fn insert_row(&mut self, row: &JobRow, plan: &v1::PlanDocument) -> Result<(), StoreError> {
@@ -380,10 +501,12 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// The requests of the cancels that are on their way or taken; a refused one is not, and may be asked for again.
-    async fn cancels(&mut self, job: JobId) -> Result<Vec<String>, StoreError> {
-        let rows = sqlx::query("SELECT request FROM orders WHERE job_id = ?1 AND kind = 'cancel' AND stage <> ?2")
-            .bind(job.to_string())
+    /// The requests of this epoch's cancels that are on their way or taken; a refused one is not, and may be asked for again.
+    async fn cancels(&mut self, job: &JobRow) -> Result<Vec<String>, StoreError> {
+        let query = "SELECT request FROM orders WHERE job_id = ?1 AND epoch = ?2 AND kind = 'cancel' AND stage <> ?3";
+        let rows = sqlx::query(query)
+            .bind(job.id.to_string())
+            .bind(i64::from(job.epoch))
             .bind(i32::from(v1::OrderStage::Refused))
             .fetch_all(&mut *self.connection)
             .await?;

@@ -34,6 +34,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
         cloudtower_ip: row.try_get("cloudtower_ip")?,
         target: row.try_get("target")?,
         keep_on_failure: row.try_get::<i64, _>("keep_on_failure")? != 0,
+        refusal: row.try_get("refusal")?,
         cancel: v1::CancelStage::try_from(row.try_get::<i32, _>("cancel")?).unwrap_or_default(),
         progress: Progress {
             state: v1::JobState::try_from(row.try_get::<i32, _>("state")?)
@@ -97,6 +98,9 @@ pub(super) fn order_kind(text: &str) -> Result<OrderKind, StoreError> {
     match text {
         "start" => Ok(OrderKind::Start),
         "cancel" => Ok(OrderKind::Cancel),
+        "pause" => Ok(OrderKind::Pause),
+        "resume" => Ok(OrderKind::Resume),
+        "retry" => Ok(OrderKind::Retry),
         _ => Err(StoreError::Corrupt("kind of an order")),
     }
 }
@@ -105,6 +109,9 @@ pub(super) fn order_kind_text(kind: OrderKind) -> &'static str {
     match kind {
         OrderKind::Start => "start",
         OrderKind::Cancel => "cancel",
+        OrderKind::Pause => "pause",
+        OrderKind::Resume => "resume",
+        OrderKind::Retry => "retry",
     }
 }
 

@@ -64,7 +64,7 @@ const MIGRATIONS: &[&str] = &["
         number   INTEGER NOT NULL,
         job_id   TEXT NOT NULL REFERENCES jobs (id),
         epoch    INTEGER NOT NULL,
-        kind     TEXT NOT NULL,                   -- start, cancel
+        kind     TEXT NOT NULL,                   -- start, cancel, pause, resume, retry
         body     BLOB NOT NULL,                   -- protobuf Order, secrets sealed; emptied when nothing more comes of it
         sent     INTEGER NOT NULL,                -- 1: it may have reached the agent
         stage    INTEGER NOT NULL,                -- OrderStage; 100: withdrawn before it was sent
@@ -75,6 +75,8 @@ const MIGRATIONS: &[&str] = &["
 ", "
     -- Chosen by who asked, so that a repeated call gives no second order.
     ALTER TABLE orders ADD COLUMN request TEXT NOT NULL DEFAULT '';
+    -- Why the agent refused the newest order of the job.
+    ALTER TABLE jobs ADD COLUMN refusal TEXT NOT NULL DEFAULT '';
 "];
 
 /// Brings the file to the newest form.

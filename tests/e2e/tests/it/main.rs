@@ -1,6 +1,7 @@
 //! End to end: real processes against the simulated site, as an operator would use them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod again;
 mod cancel;
 mod deploy;
 mod faults;

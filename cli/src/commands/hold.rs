@@ -1,0 +1,43 @@
+//! `ctl pause` and `ctl resume`: hold a job at a safe point, let it go on.
+
+use gantry_proto::v1::{self, JobState};
+use serde_json::json;
+
+use super::Cx;
+use crate::{
+    args::{Format, Job, Pause},
+    exit::Failure,
+    jobref,
+    render::json,
+};
+
+/// Asks for the job to be held.
+pub(crate) async fn pause(cx: &Cx, args: &Pause) -> Result<(), Failure> {
+    let client = cx.connect().await?;
+    let id = jobref::resolve(&client, &args.job.job).await?;
+    let job = client.pause(&id.to_string(), &args.reason).await?;
+    let said = match job.state() {
+        JobState::Paused => "it is held".to_owned(),
+        _ => format!("asked for; it is held at the next safe point{}", when(&job)),
+    };
+    tell(cx, &job, &format!("pause of job {id}: {said}\nfollow it:  ctl watch {id}\ngo on:      ctl resume {id}\n"))
+}
+
+/// Lets the job go on.
+pub(crate) async fn resume(cx: &Cx, args: &Job) -> Result<(), Failure> {
+    let client = cx.connect().await?;
+    let id = jobref::resolve(&client, &args.job).await?;
+    let job = client.resume(&id.to_string()).await?;
+    tell(cx, &job, &format!("job {id}: it goes on{}\nfollow it:  ctl watch {id}\n", when(&job)))
+}
+
+fn tell(cx: &Cx, job: &v1::Job, text: &str) -> Result<(), Failure> {
+    match cx.out.format {
+        Format::Table => cx.out.text(text),
+        Format::Json | Format::Ndjson => cx.out.json(&json!({ "job": json::job(job) })),
+    }
+}
+
+fn when(job: &v1::Job) -> &'static str {
+    if job.agent_in_contact { "" } else { ", once its agent is in contact again" }
+}

@@ -1,0 +1,99 @@
+//! `ctl retry`: takes a job up again and says what becomes of each of its steps.
+
+use gantry_proto::{
+    Problem, Verdict,
+    v1::{self, StepFate},
+};
+use serde_json::{Value, json};
+
+use super::{Cx, deploy, plan, watch};
+use crate::{
+    args::{Format, Retry},
+    exit::{Exit, Failure},
+    jobref, refusal,
+    render::{findings, json, table},
+    workbook,
+};
+
+/// Asks, tells the steps, and follows if that is wanted.
+pub(crate) async fn run(cx: &Cx, args: Retry) -> Result<(), Failure> {
+    let (bytes, name) = match &args.plan {
+        None => (Vec::new(), String::new()),
+        Some(file) => match workbook::read(file) {
+            Ok(bytes) => (bytes, workbook::name(file)),
+            Err(problem) => return plan::reject(cx.out, &workbook::name(file), Verdict::Unreadable, &[*problem]),
+        },
+    };
+    let client = cx.connect().await?;
+    let id = jobref::resolve(&client, &args.job.job).await?;
+    let request = v1::RetryJobRequest {
+        job_id: id.to_string(),
+        from_step: args.from.unwrap_or_default(),
+        workbook: bytes,
+        file_name: name.clone(),
+        overrides: args.set.into_iter().collect(),
+        on_failure: deploy::policy(args.on_failure).into(),
+        dry_run: args.dry_run,
+        request_id: String::new(),
+    };
+    let answer = client.retry(request).await?;
+    let problems: Vec<Problem> = answer.problems.into_iter().map(Into::into).collect();
+    if let Some(rejected) = answer.rejected {
+        let verdict = Verdict::try_from(rejected.verdict()).unwrap_or(Verdict::Invalid);
+        let found: Vec<Problem> = rejected.problems.into_iter().map(Into::into).collect();
+        return plan::reject(cx.out, &name, verdict, &found);
+    }
+    let job = answer.job.ok_or_else(|| refusal::incomplete(client.url(), "job"))?;
+    let blocked: Vec<&v1::StepVerdict> = answer.steps.iter().filter(|step| step.fate() == StepFate::Blocked).collect();
+    let document = json!({
+        "job": json::job(&job),
+        "accepted": answer.accepted,
+        "steps": answer.steps.iter().map(step).collect::<Vec<_>>(),
+        "problems": problems,
+    });
+    if cx.out.format == Format::Table {
+        if !problems.is_empty() {
+            cx.out.note(&findings::text(&name, Verdict::Ok, &problems, cx.out.paint_err, cx.out.columns()));
+        }
+        let text = steps(&answer.steps, cx.out.columns());
+        if args.watch && answer.accepted { cx.out.note(&text) } else { cx.out.text(&text)? }
+    } else if !(args.watch && answer.accepted) {
+        cx.out.json(&document)?;
+    }
+    if let Some(first) = blocked.first() {
+        let message = format!("job {id} cannot be taken up again like this");
+        return Err(Failure::new(Exit::Refused, message)
+            .because(format!("{} is in the way: {}", first.step, first.reason))
+            .remedy("nothing was changed; ctl retry --dry-run shows what would become of each step"));
+    }
+    if !answer.accepted {
+        return Ok(());
+    }
+    if args.watch {
+        let seq = job.last_seq + 1;
+        return watch::to_the_end(cx, &client, id, seq, json!({ "retry": document })).await;
+    }
+    match cx.out.format {
+        Format::Table => cx.out.text(&format!("job {id} goes on in epoch {}\nfollow it:  ctl watch {id}\n", job.epoch)),
+        Format::Json | Format::Ndjson => Ok(()),
+    }
+}
+
+fn steps(steps: &[v1::StepVerdict], columns: usize) -> String {
+    let rows = steps.iter().map(|step| vec![step.step.clone(), word(step.fate()).to_owned(), step.reason.clone()]);
+    table::table(&["STEP", "WHAT", "WHY"], rows, columns)
+}
+
+fn step(step: &v1::StepVerdict) -> Value {
+    let reason = (!step.reason.is_empty()).then_some(&step.reason);
+    json!({ "step": step.step, "fate": word(step.fate()), "reason": reason })
+}
+
+fn word(fate: StepFate) -> &'static str {
+    match fate {
+        StepFate::Kept => "kept",
+        StepFate::Redone => "redone",
+        StepFate::Blocked => "blocked",
+        StepFate::Unspecified => "unknown",
+    }
+}
