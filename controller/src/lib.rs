@@ -83,6 +83,8 @@ pub struct Controller {
     address: SocketAddr,
     tls: Arc<rustls::ServerConfig>,
     store: Arc<SqliteStore>,
+    /// What the jobs see of it: the store itself, or something laid over it.
+    over: Arc<dyn Store>,
     redactor: Redactor,
 }
 
@@ -114,7 +116,13 @@ impl Controller {
         let listen = |source| RunError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { config, listener, address, tls, store, redactor })
+        Ok(Self { config, listener, address, tls, over: store.clone(), store, redactor })
+    }
+
+    /// Lays something over the store: a rehearsal of what happens when it fails at a chosen moment.
+    pub fn store_through(mut self, over: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Self {
+        self.over = over(self.over);
+        self
     }
 
     /// The bound address.
@@ -127,8 +135,7 @@ impl Controller {
     /// # Errors
     /// See [`RunError`].
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { config, listener, address, tls, store, redactor } = self;
-        let dyn_store: Arc<dyn Store> = store.clone();
+        let Self { config, listener, address, tls, store, over: dyn_store, redactor } = self;
         let path = config.data.join(STORE_FILE);
         let agents = Agents::open(dyn_store.clone()).await.map_err(|source| RunError::Store { path, source })?;
         let agents = Arc::new(agents);

@@ -385,7 +385,7 @@ fn tail(text: &str, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-fn cell_text(workbook: &Workbook, address: &str) -> String {
+pub(crate) fn cell_text(workbook: &Workbook, address: &str) -> String {
     match workbook.cell(address) {
         Some(gantry_sim::workbook::Cell::Text(text)) => text.clone(),
         _ => String::new(),

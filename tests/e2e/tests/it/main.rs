@@ -3,6 +3,7 @@
 
 mod again;
 mod cancel;
+mod chaos;
 mod deploy;
 mod faults;
 mod openssh;

@@ -1,0 +1,97 @@
+//! `cargo chaos`: every crash of the matrices, then random runs, each in this process and each checked in full.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Instant,
+};
+
+use clap::Parser;
+use gantry_e2e::chaos::{
+    Scenario,
+    campaign::{self, Case, Tally},
+    matrix::{self, Who},
+};
+
+/// Kills the agent and the controller at every write, and mixes crashes, faults and cancels by seed. The last line tells how
+/// many runs held.
+#[derive(Parser)]
+#[command(after_help = "\
+Examples:
+  cargo chaos                          every place of every matrix, then 200 random runs
+  cargo chaos --seeds 2000             only random runs, so many
+  cargo chaos --from 4711 --seeds 1    one random run again")]
+struct Args {
+    /// Random runs, without the matrices [default: the matrices and 200 random runs]
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// The first seed
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    from: u64,
+}
+
+/// Random runs behind the matrices.
+const SEEDS: u64 = 200;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let mut total = Tally::default();
+    if args.seeds.is_none() {
+        let all: [(&str, fn() -> Scenario); 3] = [
+            ("happy path", Scenario::happy),
+            ("a failure and its undo", Scenario::undone),
+            ("a cancel and its undo", Scenario::cancelled),
+        ];
+        for (name, scenario) in all {
+            for who in [Who::Agent, Who::Controller] {
+                let title = format!("{name}, the {} dies at every write", format!("{who:?}").to_lowercase());
+                match matrix::places(&scenario(), who).await {
+                    Ok(places) => {
+                        let cases = places.into_iter().map(|crashes| Case::of(scenario, crashes)).collect();
+                        add(&mut total, many(&title, cases).await);
+                    }
+                    Err(error) => total.failures.push(format!("{title}: {error:#}")),
+                }
+            }
+        }
+    }
+    let last = args.from.saturating_add(args.seeds.unwrap_or(SEEDS));
+    add(&mut total, many("made up by seed", (args.from..last).map(Case::made_up).collect()).await);
+    let mut out = std::io::stdout().lock();
+    for failure in &total.failures {
+        let _ = writeln!(out, "failed: {failure}");
+    }
+    let _ = writeln!(out, "our processes died {} times", total.crashes);
+    let _ = writeln!(out, "{} passed, {} failed", total.passed, total.failures.len());
+    if total.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn add(total: &mut Tally, more: Tally) {
+    total.passed += more.passed;
+    total.crashes += more.crashes;
+    total.failures.extend(more.failures);
+}
+
+/// A line for each set, redrawn on a terminal; a line for each failure.
+async fn many(title: &str, cases: Vec<Case>) -> Tally {
+    let (count, began, live) = (cases.len() as u64, Instant::now(), std::io::stderr().is_terminal());
+    let tell = |tally: &Tally, failure: Option<&str>| {
+        let done = tally.passed + tally.failures.len() as u64;
+        let mut err = std::io::stderr().lock();
+        if let Some(failure) = failure {
+            let _ = writeln!(err, "{}failed: {failure}", if live { "\r\x1b[K" } else { "" });
+        }
+        if live || done == count || done.is_multiple_of(100) {
+            let seconds = began.elapsed().as_secs_f64();
+            let left = seconds / done as f64 * (count - done) as f64;
+            let (begin, end) = if live { ("\r\x1b[K", if done == count { "\n" } else { "" }) } else { ("", "\n") };
+            let failed = tally.failures.len();
+            let _ = write!(
+                err,
+                "{begin}{title}: {done} of {count}, {failed} failed, {seconds:.0} s, about {left:.0} s left{end}"
+            );
+        }
+    };
+    campaign::all(cases, tell).await
+}

@@ -1,0 +1,71 @@
+//! What holds after every run, whatever happened: the controller's log is the agent's journal, the world is as promised.
+
+use anyhow::{Context as _, ensure};
+use gantry_agent::journal::Journal;
+use gantry_proto::{Event, JobId, v1};
+
+use super::{End, Scenario, site::Site};
+
+/// Checks everything; says how the job ended.
+pub(super) async fn check(
+    site: &Site,
+    scenario: &Scenario,
+    job: JobId,
+    row: &v1::Job,
+    log: &[v1::Event],
+) -> anyhow::Result<End> {
+    let journal = journal(site, job).await?;
+    let told: Vec<u64> = log.iter().map(|event| event.seq).collect();
+    ensure!(told == (1..=told.len() as u64).collect::<Vec<_>>(), "the controller's log has a gap: {told:?}");
+    let written: Vec<v1::Event> = journal.iter().map(Into::into).collect();
+    ensure!(
+        log.len() == written.len(),
+        "the controller's log has {} events, the agent's journal {}",
+        log.len(),
+        written.len()
+    );
+    for (told, written) in log.iter().zip(&written) {
+        ensure!(told == written, "event {} differs: told {told:?}, written {written:?}", told.seq);
+    }
+    let finished = |event: &&Event| matches!(event.body, gantry_proto::Body::JobFinished { .. });
+    ensure!(journal.iter().filter(finished).count() == 1, "the job has not ended exactly once");
+
+    let why = || format!("{:?}", row.failure);
+    let end = match (row.state(), row.undo()) {
+        (v1::JobState::Succeeded, _) => End::Succeeded,
+        (v1::JobState::Failed, v1::UndoState::RolledBack | v1::UndoState::Nothing) => End::FailedAndUndone,
+        (v1::JobState::Cancelled, v1::UndoState::RolledBack | v1::UndoState::Nothing) => End::CancelledAndUndone,
+        (state, undo) => anyhow::bail!("the job ended as {state:?} with {undo:?}: {}", why()),
+    };
+    ensure!(scenario.ends.contains(&end), "the job ended as {end:?}: {}", why());
+    world(site, end)
+}
+
+fn world(site: &Site, end: End) -> anyhow::Result<End> {
+    let core = site.sim.core();
+    let violations = gantry_sim::invariants::violations(core);
+    ensure!(violations.is_empty(), "broken invariants: {violations:#?}");
+    let world = core.world();
+    let vms = world.vms.values().filter(|vm| vm.visible && !world.baseline.vms.contains_key(&vm.uuid)).count();
+    let images: Vec<bool> =
+        world.images.values().filter(|image| !image.foreign).map(|image| image.is_complete()).collect();
+    ensure!(vms == usize::from(end == End::Succeeded), "{vms} VMs are there after {end:?}");
+    ensure!(images.len() <= 1 && images.iter().all(|complete| *complete), "images (complete or not): {images:?}");
+    ensure!(end != End::Succeeded || images.len() == 1, "the job succeeded without an image");
+    Ok(end)
+}
+
+async fn journal(site: &Site, job: JobId) -> anyhow::Result<Vec<Event>> {
+    let dir = site.settings.data_dir.join("jobs").join(job.to_string());
+    let (journal, _) =
+        tokio::task::spawn_blocking(move || Journal::open(&dir)).await?.context("the agent's journal")?;
+    let mut reader = journal.events_after(0);
+    let mut all = Vec::new();
+    loop {
+        let page = reader.page(500, 1 << 20).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
+    }
+}

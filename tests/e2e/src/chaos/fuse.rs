@@ -1,0 +1,82 @@
+//! A fuse: counts what happens and blows at a chosen moment. What is behind a blown fuse is dead, as after a crash.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use tokio::sync::watch;
+
+/// What becomes of the thing at which the fuse blows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It did not happen.
+    Before,
+    /// Half of it happened. For a store, which commits all or nothing, the same as `Before`.
+    Torn,
+    /// It happened, and nobody heard of it.
+    After,
+}
+
+/// Counts, and blows once.
+#[derive(Debug)]
+pub struct Fuse {
+    seen: AtomicU64,
+    blow: Mutex<Option<(u64, How)>>,
+    blown: watch::Sender<bool>,
+}
+
+/// What is to be done with the thing that was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Do it.
+    Go,
+    /// The fuse blows now.
+    Blow(How),
+    /// It has blown before.
+    Dead,
+}
+
+impl Fuse {
+    /// Blows at the thing of this number, from 1; `None`: never by itself.
+    pub fn new(at: Option<(u64, How)>) -> Self {
+        Self { seen: AtomicU64::new(0), blow: Mutex::new(at), blown: watch::Sender::new(false) }
+    }
+
+    /// Counts one thing.
+    pub fn next(&self) -> Word {
+        if *self.blown.borrow() {
+            return Word::Dead;
+        }
+        let number = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
+        let how = self.blow.lock().unwrap_or_else(PoisonError::into_inner).filter(|(at, _)| *at == number);
+        match how {
+            Some((_, how)) => {
+                self.blown.send_replace(true);
+                Word::Blow(how)
+            }
+            None => Word::Go,
+        }
+    }
+
+    /// Blows now.
+    pub fn blow(&self) {
+        self.blown.send_replace(true);
+    }
+
+    /// Whether it has blown.
+    pub fn is_blown(&self) -> bool {
+        *self.blown.borrow()
+    }
+
+    /// Waits until it has blown.
+    pub async fn blown(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.blown.subscribe().wait_for(|blown| *blown).await;
+    }
+
+    /// How many things were counted.
+    pub fn seen(&self) -> u64 {
+        self.seen.load(Ordering::SeqCst)
+    }
+}

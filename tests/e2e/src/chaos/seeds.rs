@@ -1,0 +1,92 @@
+//! Runs that a seed makes up: faults of the outside world, crashes of both sides, a cancel. The same seed makes up the same
+//! run, as far as the simulator's determinism goes.
+
+use gantry_sim::{
+    SimOptions,
+    fault::{Action, Answer, Cut, Fault, Match, When},
+};
+
+use super::{Crashes, End, How, Scenario};
+
+/// A small generator (splitmix64): what a seed means must not change with a library.
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit.max(1)
+    }
+
+    fn one_in(&mut self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+
+    fn how(&mut self) -> How {
+        [How::Before, How::Torn, How::After][self.below(3) as usize]
+    }
+}
+
+/// Paths of calls that may go wrong once without the job being entitled to fail.
+const PATHS: [&str; 9] = [
+    "/api/v3/sessions",
+    "/api/v2/images",
+    "/api/v2/images/upload",
+    "/api/v2/images/*",
+    "/api/v2/vms",
+    "/api/v2/vms/*",
+    "/api/v2/jobs/*",
+    "/api/v2/management/hosts",
+    "/v2/api/*",
+];
+
+/// What a seed makes up.
+pub fn made_up(seed: u64) -> (Scenario, Crashes) {
+    let mut draw = Draw(seed);
+    let mut crashes = Crashes::default();
+    for _ in 0..draw.below(3) {
+        crashes.agent.push((1 + draw.below(150), draw.how()));
+    }
+    for _ in 0..draw.below(3) {
+        crashes.controller.push((1 + draw.below(60), draw.how()));
+    }
+    let fails = draw.one_in(4);
+    let cancel_after = draw.one_in(4).then(|| 1 + draw.below(130));
+    let faults: Vec<Fault> = (0..draw.below(4)).map(|number| fault(&mut draw, number)).collect();
+    let change = move |options: &mut SimOptions| {
+        options.faults.extend(faults.iter().cloned());
+        if fails {
+            options.modes.guest.installer = gantry_sim::guest::InstallerMode::Fails;
+        }
+    };
+    let ends: &[End] = match (fails, cancel_after.is_some()) {
+        (false, false) => &[End::Succeeded],
+        (true, false) => &[End::FailedAndUndone],
+        (false, true) => &[End::CancelledAndUndone, End::Succeeded],
+        (true, true) => &[End::CancelledAndUndone, End::FailedAndUndone],
+    };
+    let scenario =
+        Scenario { name: format!("made up by seed {seed}"), seed, change: Box::new(change), cancel_after, ends };
+    (scenario, crashes)
+}
+
+fn fault(draw: &mut Draw, number: u64) -> Fault {
+    let path = PATHS[draw.below(PATHS.len() as u64) as usize];
+    let matches = Match { path: Some(path.to_owned()), ..Match::default() };
+    let (when, action) = match draw.below(5) {
+        0 => (When::Before, Action::Answer(Answer { status: 503, ..Answer::default() })),
+        1 => (When::After, Action::Answer(Answer { status: 500, ..Answer::default() })),
+        2 => (When::Before, Action::Reset(Cut::default())),
+        3 => (When::After, Action::Close(Cut::default())),
+        // A login that is refused is a wrong password, and ends the job by right.
+        _ if path == PATHS[0] => (When::Before, Action::Answer(Answer { status: 503, ..Answer::default() })),
+        _ => (When::Before, Action::Answer(Answer { status: 401, ..Answer::default() })),
+    };
+    Fault { when, times: Some(1), ..Fault::new(&format!("chaos-{number}"), matches, action) }
+}

@@ -1,0 +1,127 @@
+//! One site for one run: a simulated cluster in this process, a controller's and an agent's directory, a workbook whose
+//! addresses no other run uses.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::Context as _;
+use gantry_agent::config::Settings;
+use gantry_controller::{Config, setup};
+use gantry_sim::{Sim, SimOptions, iso::Iso, options::Storage, workbook::Workbook};
+use tempfile::TempDir;
+
+use super::Scenario;
+use crate::lab::{AGENT, ISO_NAME, SITE, cell_text};
+
+/// Virtual seconds in one real second.
+const SCALE: f64 = 2_000.0;
+/// How much longer than usual every deadline is.
+const PATIENCE: f64 = 60.0;
+/// Bytes of a chunk; the ISO has four of them and one byte more.
+const CHUNK: u64 = 16 << 10;
+
+/// The site.
+pub(super) struct Site {
+    pub(super) sim: Sim,
+    pub(super) config: Config,
+    pub(super) settings: Settings,
+    pub(super) workbook: Vec<u8>,
+    pub(super) dir: TempDir,
+}
+
+impl Site {
+    pub(super) async fn start(scenario: &Scenario) -> anyhow::Result<Self> {
+        let dir = match Path::new("/dev/shm") {
+            fast if fast.is_dir() => tempfile::Builder::new().prefix("gantry-chaos-").tempdir_in(fast)?,
+            _ => tempfile::Builder::new().prefix("gantry-chaos-").tempdir()?,
+        };
+        let net = network();
+        let at = |last: u8| Ipv4Addr::new(127, net.0, net.1, last);
+        let mut options = SimOptions { time_scale: SCALE, chunk_size: CHUNK, ..SimOptions::default() };
+        options.seed = scenario.seed;
+        options.vip = IpAddr::V4(at(10));
+        options.nodes.truncate(2);
+        for (node, last) in options.nodes.iter_mut().zip([11, 12]) {
+            (node.management, node.storage) = (IpAddr::V4(at(last)), IpAddr::V4(at(last + 100)));
+        }
+        options.storage = Storage::Spool { directory: dir.path().join("spool") };
+        options.latencies.factor = 0.05;
+        let times = &mut options.guest_times;
+        (times.bios_s, times.installing_os_s, times.first_boot_s, times.tools_install_s) = (5, 20, 5, 5);
+        let guest = &mut options.guest;
+        (guest.preinstall_s, guest.installer_s, guest.first_line_s) = (5, 60, Some(2));
+        (guest.log_lines, guest.lines_after_success) = (20, Some(3));
+        let workbook = Workbook::valid().addresses(
+            at(10),
+            &[at(11), at(12)],
+            at(20),
+            at(1),
+            &format!("127.{}.{}.0/24", net.0, net.1),
+        );
+        options.fisheye.password = cell_text(&workbook, "主机规划!M19");
+        (scenario.change)(&mut options);
+        let sim = Sim::start(options).await.context("starting the simulator")?;
+
+        let mut config = Config { data: dir.path().join("controller"), ..Config::default() };
+        config.listen = "127.0.0.1:0".parse()?;
+        config.names = vec!["127.0.0.1".to_owned()];
+        config.drain_ms = 500;
+        (config.link.heartbeat_ms, config.link.silence_ms) = (500, 2_000);
+
+        let mut settings = Settings {
+            data_dir: dir.path().join("agent"),
+            iso_dir: dir.path().join("iso"),
+            join_file: Some(dir.path().join("join.json")),
+            ..Settings::default()
+        };
+        settings.timing.time_scale = SCALE;
+        settings.timing.progress_every_s = 0.5;
+        settings.iso.min_bytes = 1;
+        settings.fisheye.port = sim.fisheye_port();
+        settings.guest.ssh_port = sim.ssh_port();
+        settings.cloudtower.port = sim.tower_port();
+        settings.precheck.host_ports = vec![sim.fisheye_port()];
+        settings.precheck.ping = false;
+        // A deadline of minutes is a blink at this scale: here a busy machine must not meet it.
+        let timing = &mut settings.timing;
+        for limit in [
+            &mut timing.image_proof_limit_s,
+            &mut timing.job_limit_s,
+            &mut timing.guest_agent_limit_s,
+            &mut timing.network_seen_limit_s,
+            &mut timing.ssh_limit_s,
+            &mut timing.ssh_reconnect_limit_s,
+            &mut timing.preinstall_limit_s,
+            &mut timing.installer_limit_s,
+            &mut timing.ready_limit_s,
+            &mut timing.undo_limit_s,
+        ] {
+            *limit *= PATIENCE;
+        }
+        timing.https_tries = 200;
+        (settings.link.retry_first_ms, settings.link.retry_cap_ms) = (5, 20);
+        settings.fisheye.stall_timeout_ms = 1_000;
+        settings.fisheye.request_timeout_ms = 3_000;
+        std::fs::create_dir_all(&settings.iso_dir)?;
+        Iso::new(4 * CHUNK + 1).seed(scenario.seed).write(&settings.iso_dir.join(ISO_NAME))?;
+        Ok(Self { sim, config, settings, workbook: workbook.bytes(), dir })
+    }
+
+    /// The agent's join file, once the controller has its port.
+    pub(super) fn join(&self) -> anyhow::Result<()> {
+        let config = Config { url: format!("https://{}", self.config.listen), ..self.config.clone() };
+        setup::join_file(&config, AGENT, SITE, &self.dir.path().join("join.json")).context("making the join file")?;
+        Ok(())
+    }
+}
+
+/// Two bytes of a network that no other run on this machine uses now: from the process and the run.
+fn network() -> (u8, u8) {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id().wrapping_mul(97).wrapping_add(RUNS.fetch_add(1, Ordering::Relaxed));
+    let [.., high, low] = number.to_be_bytes();
+    (64 + high % 128, low)
+}

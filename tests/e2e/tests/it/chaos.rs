@@ -1,0 +1,74 @@
+//! A sample of `cargo chaos`: the matrices sampled by a printed seed, and random runs. The long command does them all.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gantry_e2e::chaos::{
+    Scenario,
+    campaign::{self, Case},
+    matrix::{self, Who},
+};
+
+/// Places of one matrix that are tried.
+const SAMPLE: usize = 24;
+/// Random runs of each half.
+const SEEDS: u64 = 30;
+
+/// From the clock, and printed: another sample each time, and each one can be had again.
+fn seed() -> u64 {
+    let seed = std::env::var("GANTRY_CHAOS_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+    eprintln!("sampled by GANTRY_CHAOS_SEED={seed}");
+    seed
+}
+
+async fn hold(cases: Vec<Case>) {
+    let count = cases.len();
+    let tally = campaign::all(cases, |_, _| {}).await;
+    eprintln!("{count} runs, our processes died {} times", tally.crashes);
+    assert!(tally.failures.is_empty(), "{} of {count} failed:\n{}", tally.failures.len(), tally.failures.join("\n"));
+}
+
+/// Some places of a matrix, spread over the whole of it.
+async fn sampled(scenario: fn() -> Scenario, who: Who) {
+    let places = matrix::places(&scenario(), who).await.unwrap();
+    let step = places.len().div_ceil(SAMPLE).max(1);
+    let offset = usize::try_from(seed()).unwrap_or(0) % step;
+    hold(places.into_iter().skip(offset).step_by(step).map(|crashes| Case::of(scenario, crashes)).collect()).await;
+}
+
+#[tokio::test]
+async fn the_agent_dies_on_the_happy_path() {
+    sampled(Scenario::happy, Who::Agent).await;
+}
+
+#[tokio::test]
+async fn the_agent_dies_in_a_failure_and_its_undo() {
+    sampled(Scenario::undone, Who::Agent).await;
+}
+
+#[tokio::test]
+async fn the_agent_dies_in_a_cancel() {
+    sampled(Scenario::cancelled, Who::Agent).await;
+}
+
+#[tokio::test]
+async fn the_controller_dies_on_the_happy_path() {
+    sampled(Scenario::happy, Who::Controller).await;
+}
+
+#[tokio::test]
+async fn the_controller_dies_in_a_cancel() {
+    sampled(Scenario::cancelled, Who::Controller).await;
+}
+
+#[tokio::test]
+async fn random_runs_hold() {
+    let from = seed();
+    hold((from..from + SEEDS).map(Case::made_up).collect()).await;
+}
+
+#[tokio::test]
+async fn more_random_runs_hold() {
+    // Always the same ones, so that what held once is known to hold still.
+    hold((1..=SEEDS).map(Case::made_up).collect()).await;
+}
