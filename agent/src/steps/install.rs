@@ -45,6 +45,7 @@ impl Step for Install {
         if shell::installer(cx, facts).await?.finished {
             return Ok(());
         }
+        shell::cut_log(cx, facts).await;
         shell::reach(cx, facts, cx.settings.timing.ssh_limit_s).await?;
         check_mac(cx, facts).await?;
         match look(cx, facts).await? {

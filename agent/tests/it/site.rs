@@ -1,14 +1,21 @@
 //! A simulated cluster, an ISO on the agent's disk, and a job against them: what the tests of Fisheye's client and of
 //! the cluster's steps share.
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
 
 use gantry_agent::{
     config::Settings,
     executor::{self, Ended, Job},
     facts::Facts,
     joblog::{JobLog, Wake},
-    journal::Journal,
+    journal::{Disk, Journal, OsDisk},
     outside::Outside,
     pipeline::Pipeline,
     steps::{
@@ -27,7 +34,7 @@ use gantry_sim::{
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::bench;
+use crate::{bench, inside};
 
 /// Bytes of a chunk in the tests.
 pub(crate) const CHUNK: u64 = 64 << 10;
@@ -128,7 +135,7 @@ impl Site {
     }
 
     pub(crate) fn secrets(&self) -> Secrets {
-        Secrets { fisheye_password: Secret::new(self.password.clone()), ..bench::secrets() }
+        Secrets { fisheye_password: Secret::new(self.password.clone()), ..inside::secrets() }
     }
 
     pub(crate) fn client(&self) -> gantry_agent::fisheye::Client {
@@ -141,7 +148,11 @@ impl Site {
 
     /// The job, ready to go on, as after a start of the agent.
     pub(crate) fn take_up(&self) -> (Job, Strings) {
-        let (journal, mut folded) = Journal::open(&self.job_dir()).unwrap();
+        self.take_up_on(Arc::new(OsDisk))
+    }
+
+    fn take_up_on(&self, disk: Arc<dyn Disk>) -> (Job, Strings) {
+        let (journal, mut folded) = Journal::open_on(&self.job_dir(), disk).unwrap();
         if folded.start.is_none() {
             journal.start(bench::start_record(1)).unwrap();
             folded.start = Some(bench::start_record(1));
@@ -192,6 +203,20 @@ impl Site {
         log.finish().await.unwrap();
         drop(log);
         self.ran(ended).await
+    }
+
+    /// Runs the job with its journal on this disk, as an agent that may die of it.
+    pub(crate) async fn run_on(&self, pipeline: Pipeline, disk: Arc<dyn Disk>) -> Ended {
+        let (job, strings) = self.take_up_on(disk);
+        let ended = executor::execute(job, pipeline).await;
+        // On a dead disk this fails, too.
+        let _ = strings.log.finish().await;
+        ended
+    }
+
+    /// What the journal holds, whoever has written it.
+    pub(crate) async fn told(&self) -> Ran {
+        self.ran(Ended::Stopped).await
     }
 
     /// What the journal says that the job found or made.
@@ -309,9 +334,15 @@ pub(crate) fn fault(id: &str, matches: Match, when: When, action: Action) -> Fau
 
 /// A plan for this cluster and for a CloudTower address that no other test uses.
 fn plan(core: &Core) -> Plan {
-    // Every test is a process of its own under nextest: its number makes the address its own.
+    // Every test is a process of its own under nextest: its number makes the address its own, and a count those of
+    // several sites in one test.
+    static SITES: AtomicU8 = AtomicU8::new(0);
     let [_, a, b, c] = std::process::id().to_be_bytes();
-    let mut plan = bench::plan(&Ipv4Addr::new(127, 128 + a % 64, b, c.clamp(1, 254)).to_string());
+    let own = match SITES.fetch_add(1, Ordering::Relaxed) % 64 {
+        0 => 128 + a % 64,
+        more => 191 + more,
+    };
+    let mut plan = bench::plan(&Ipv4Addr::new(127, own, b, c.clamp(1, 254)).to_string());
     let v4 = |ip: std::net::IpAddr| ip.to_string().parse::<Ipv4Addr>().unwrap();
     plan.cluster.vip = Some(v4(core.options.vip));
     let host = |(row, node): (usize, &gantry_sim::options::Node)| {
