@@ -11,31 +11,24 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use gantry_agent::{
     executor::Ended,
-    facts::{Facts, ImageState},
+    facts::ImageState,
     iso::Identity,
     journal::{Disk, FILE_NAME, Journal, JournalError, Record, Sink, decode},
     pipeline::Pipeline,
-    step::{Step, StepCx, StepError},
     steps::{
         configure_services::ConfigureServices, create_vm::CreateVm, finish::Finish, initial_setup::InitialSetup,
         install::Install, preflight::Preflight, upload_iso::UploadIso, verify_https::VerifyHttps,
     },
 };
-use gantry_proto::{Body, JobOutcome, StepInfo, UndoState};
+use gantry_proto::{Body, JobOutcome, UndoState};
 use gantry_sim::{
-    cloudtower::Tower,
     fault::{Action, ChunkMatch, JobFault, Match, When},
-    guest::{GuestRecord, Stage},
+    guest::Stage,
     iso::Iso,
-    world::GuestEvent,
 };
 use serde_json::json;
 
-use crate::{
-    bench,
-    inside::{self, MAC, VM},
-    site::{CHUNK, CHUNKS, CLUSTER, CREATE, Ran, Site, UPLOAD, fault},
-};
+use crate::site::{CHUNK, CHUNKS, CLUSTER, CREATE, Ran, Refuses, Site, UPLOAD, fault};
 
 /// How much of the last line the disk takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -280,6 +273,16 @@ async fn in_the_wait_for_the_agent() {
 }
 
 #[tokio::test]
+async fn in_the_start_of_a_vm_that_lost_its_power() {
+    let off = async || {
+        let site = Site::new().await;
+        site.modes(json!({"power_off_during_install": 1}));
+        site
+    };
+    everywhere(CLUSTER, During::Step("wait-guest-agent"), 8, off, assert_cluster_done).await;
+}
+
+#[tokio::test]
 async fn in_the_configuration_of_the_network() {
     everywhere(CLUSTER, During::Step("configure-network"), 8, Site::new, assert_cluster_done).await;
 }
@@ -292,64 +295,6 @@ fn assert_cluster_done(site: &Site, ran: &Ran, what: &str) {
     site.assert_invariants();
 }
 
-/// A VM that has its address, and a job that has come so far. CloudTower is in it already when `installed`.
-async fn inside(pipeline: Pipeline, installed: bool) -> Site {
-    let mut site = Site::with(|options| {
-        options.external_guest = installed;
-        options.latencies.factor = 0.0;
-        options.guest.accounts[0].password = inside::SSH_PASSWORD.to_owned();
-        options.guest.preinstall_s = 2;
-        options.guest.installer_s = 60;
-        options.guest.first_line_s = Some(1);
-        options.guest.log_lines = 60;
-        options.guest.lines_after_success = Some(5);
-        options.tower.opens_after_success_s = 2;
-        (options.tower.bad_gateway_s, options.tower.unavailable_s) = (0, 0);
-        (options.tower.change_ms, options.tower.read_ms) = ([0, 0], [0, 0]);
-    })
-    .await;
-    if !installed {
-        site.plan.dns_servers = vec!["192.0.2.53".parse().unwrap()];
-    }
-    let timing = &mut site.settings.timing;
-    timing.ssh_limit_s = 60_000.0;
-    timing.ssh_reconnect_limit_s = 60_000.0;
-    timing.preinstall_limit_s = 60_000.0;
-    timing.installer_limit_s = 60_000.0;
-    timing.installer_warn_s = 59_000.0;
-    timing.ready_limit_s = 60_000.0;
-    timing.poll_failures = 100;
-    let ssh_opens_at = site.core().clock.elapsed();
-    site.core().world().tell_guest(GuestEvent::AddressUp {
-        vm_uuid: VM.to_owned(),
-        ip: site.plan.cloudtower.ip.into(),
-        mac: MAC.to_owned(),
-        vcpu: 8,
-        memory: 19 << 30,
-        disk: 400 << 30,
-        ssh_opens_at,
-    });
-    if installed {
-        site.core().world().tell_guest(GuestEvent::Installed { vm_uuid: VM.to_owned() });
-    }
-    let (journal, _) = Journal::open(&site.job_dir()).unwrap();
-    journal.start(bench::start_record(1)).unwrap();
-    let steps: Vec<StepInfo> = pipeline.iter().map(|step| step.info()).collect();
-    let agent = "a1".parse().unwrap();
-    journal.event(Body::JobStarted { agent, agent_version: "1".to_owned(), steps }).unwrap();
-    let vm = json!({"name": "cloudtower", "uuid": VM, "mac": MAC, "network_done": true});
-    journal.event(Body::Fact { step: "create-vm".into(), key: "vm".to_owned(), value: Some(vm) }).unwrap();
-    site
-}
-
-fn guest(site: &Site) -> GuestRecord {
-    site.core().world().guests.get(VM).cloned().unwrap_or_default()
-}
-
-fn tower(site: &Site) -> Tower {
-    site.core().world().towers.get(VM).cloned().unwrap_or_default()
-}
-
 #[tokio::test]
 async fn in_the_installation() {
     const INSTALL: Pipeline = &[&Install];
@@ -357,10 +302,10 @@ async fn in_the_installation() {
         INSTALL,
         During::Step("install"),
         20,
-        async || inside(INSTALL, false).await,
+        async || Site::inside(INSTALL, false).await,
         |site, ran, what| {
             assert_succeeded(ran, what);
-            let guest = guest(site);
+            let guest = site.guest();
             assert_eq!((guest.stage, guest.deploys, guest.refused_deploys), (Stage::Installed, 1, 0), "{what}");
             assert_eq!(guest.preinstalls, 1, "{what}");
             let installer = ran.facts.installer.clone().unwrap();
@@ -399,10 +344,10 @@ async fn crash_in_the_tower(step: &'static str, least: usize) {
         TOWER,
         During::Step(step),
         least,
-        async || inside(TOWER, true).await,
+        async || Site::inside(TOWER, true).await,
         |site, ran, what| {
             assert_succeeded(ran, what);
-            let tower = tower(site);
+            let tower = site.tower();
             let organizations: Vec<&str> = tower.organizations.iter().map(|found| found.name.as_str()).collect();
             assert_eq!((tower.users.len(), organizations), (1, vec!["Example Org"]), "{what}");
             assert_eq!(tower.ntp, ["192.0.2.2"], "{what}");
@@ -414,20 +359,6 @@ async fn crash_in_the_tower(step: &'static str, least: usize) {
 }
 
 // --- undo ---
-
-/// The step after which everything is to be undone.
-struct Refuses;
-
-#[async_trait::async_trait]
-impl Step for Refuses {
-    fn info(&self) -> StepInfo {
-        StepInfo { id: "refuses".into(), title: "Refuses".to_owned(), weight: 1, attempts: 1 }
-    }
-
-    async fn run(&self, _cx: &StepCx, _facts: &mut Facts) -> Result<(), StepError> {
-        Err(StepError::Permanent(bench::failure("refused")))
-    }
-}
 
 #[tokio::test]
 async fn in_the_undo_of_the_vm() {

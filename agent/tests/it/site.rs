@@ -18,23 +18,32 @@ use gantry_agent::{
     journal::{Disk, Journal, OsDisk},
     outside::Outside,
     pipeline::Pipeline,
+    step::{Step, StepCx, StepError},
     steps::{
         configure_network::ConfigureNetwork, create_vm::CreateVm, preflight::Preflight, upload_iso::UploadIso,
         wait_guest_agent::WaitGuestAgent,
     },
 };
-use gantry_proto::{AgentId, Body, Event, Failure, JobId, JobOutcome, JobView, Plan, Redactor, Secret, Secrets};
+use gantry_proto::{
+    AgentId, Body, Event, Failure, JobId, JobOutcome, JobView, Plan, Redactor, Secret, Secrets, StepInfo,
+};
 use gantry_sim::{
     Core, Sim, SimOptions,
+    cloudtower::Tower,
     fault::{Action, Fault, Match, When},
+    guest::GuestRecord,
     iso::Iso,
     options::Storage,
     transcript::Entry,
+    world::GuestEvent,
 };
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::{bench, inside};
+use crate::{
+    bench,
+    inside::{self, MAC, VM},
+};
 
 /// Bytes of a chunk in the tests.
 pub(crate) const CHUNK: u64 = 64 << 10;
@@ -50,6 +59,20 @@ pub(crate) const UPLOAD: Pipeline = &[&Preflight, &UploadIso];
 pub(crate) const CREATE: Pipeline = &[&Preflight, &UploadIso, &CreateVm];
 /// Everything that the cluster does.
 pub(crate) const CLUSTER: Pipeline = &[&Preflight, &UploadIso, &CreateVm, &WaitGuestAgent, &ConfigureNetwork];
+
+/// The step after which everything is to be undone.
+pub(crate) struct Refuses;
+
+#[async_trait::async_trait]
+impl Step for Refuses {
+    fn info(&self) -> StepInfo {
+        StepInfo { id: "refuses".into(), title: "Refuses".to_owned(), weight: 1, attempts: 1 }
+    }
+
+    async fn run(&self, _cx: &StepCx, _facts: &mut Facts) -> Result<(), StepError> {
+        Err(StepError::Permanent(bench::failure("refused")))
+    }
+}
 
 /// A cluster and an agent's directory.
 pub(crate) struct Site {
@@ -116,6 +139,73 @@ impl Site {
         };
         Iso::new((CHUNKS - 1) * CHUNK + 1).seed(7).write(&site.iso()).unwrap();
         site
+    }
+
+    /// A cluster whose VM installs itself quickly, and settings with limits that only a test that shortens them meets.
+    pub(crate) async fn quick(change: impl FnOnce(&mut SimOptions)) -> Self {
+        let mut site = Self::with(|options| {
+            options.latencies.factor = 0.0;
+            options.guest.accounts[0].password = inside::SSH_PASSWORD.to_owned();
+            options.guest.preinstall_s = 2;
+            options.guest.installer_s = 60;
+            options.guest.first_line_s = Some(1);
+            options.guest.log_lines = 60;
+            options.guest.lines_after_success = Some(5);
+            options.tower.opens_after_success_s = 2;
+            (options.tower.bad_gateway_s, options.tower.unavailable_s) = (0, 0);
+            (options.tower.change_ms, options.tower.read_ms) = ([0, 0], [0, 0]);
+            change(options);
+        })
+        .await;
+        let timing = &mut site.settings.timing;
+        timing.ssh_limit_s = 60_000.0;
+        timing.ssh_reconnect_limit_s = 60_000.0;
+        timing.preinstall_limit_s = 60_000.0;
+        timing.installer_limit_s = 60_000.0;
+        timing.installer_warn_s = 59_000.0;
+        timing.ready_limit_s = 60_000.0;
+        timing.poll_failures = 100;
+        site
+    }
+
+    /// A VM that has its address, without a cluster's word, and a job that has come so far; CloudTower is in it already
+    /// when `installed`.
+    pub(crate) async fn inside(pipeline: Pipeline, installed: bool) -> Self {
+        let mut site = Self::quick(|options| options.external_guest = installed).await;
+        if !installed {
+            site.plan.dns_servers = vec!["192.0.2.53".parse().unwrap()];
+        }
+        let ssh_opens_at = site.core().clock.elapsed();
+        site.core().world().tell_guest(GuestEvent::AddressUp {
+            vm_uuid: VM.to_owned(),
+            ip: site.plan.cloudtower.ip.into(),
+            mac: MAC.to_owned(),
+            vcpu: 8,
+            memory: 19 << 30,
+            disk: 400 << 30,
+            ssh_opens_at,
+        });
+        if installed {
+            site.core().world().tell_guest(GuestEvent::Installed { vm_uuid: VM.to_owned() });
+        }
+        let (journal, _) = Journal::open(&site.job_dir()).unwrap();
+        journal.start(bench::start_record(1)).unwrap();
+        let steps = pipeline.iter().map(|step| step.info()).collect();
+        let agent = "a1".parse().unwrap();
+        journal.event(Body::JobStarted { agent, agent_version: "1".to_owned(), steps }).unwrap();
+        let vm = serde_json::json!({"name": "cloudtower", "uuid": VM, "mac": MAC, "network_done": true});
+        journal.event(Body::Fact { step: "create-vm".into(), key: "vm".to_owned(), value: Some(vm) }).unwrap();
+        site
+    }
+
+    /// The inside of the VM of [`Site::inside`].
+    pub(crate) fn guest(&self) -> GuestRecord {
+        self.core().world().guests.get(VM).cloned().unwrap_or_default()
+    }
+
+    /// Its CloudTower.
+    pub(crate) fn tower(&self) -> Tower {
+        self.core().world().towers.get(VM).cloned().unwrap_or_default()
     }
 
     pub(crate) fn core(&self) -> &Core {
