@@ -386,7 +386,8 @@ async fn in_the_undo_of_the_vm() {
 #[tokio::test]
 async fn in_the_undo_of_an_upload() {
     let full = async || {
-        let site = Site::new().await;
+        let mut site = Site::new().await;
+        site.settings.timing.chunk_retries = 1;
         site.arm(fault("chunk", Match::chunk(ChunkMatch::One(2)), When::Before, Action::status(500)));
         site
     };
@@ -405,7 +406,8 @@ async fn in_the_undo_of_an_upload() {
 async fn in_an_undo_that_cannot_remove_the_vm() {
     const REFUSED: Pipeline = &[&Preflight, &UploadIso, &CreateVm, &Refuses];
     let stubborn = async || {
-        let site = Site::new().await;
+        let mut site = Site::new().await;
+        site.settings.timing.undo_attempts = 1;
         let fail = JobFault::Fail { code: "X".into(), message: String::new(), follower_first: false };
         site.arm(fault("job", Match::job("VM_DELETE"), When::Before, Action::Job(fail)));
         site

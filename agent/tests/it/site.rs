@@ -147,7 +147,7 @@ impl Site {
             options.latencies.factor = 0.0;
             options.guest.accounts[0].password = inside::SSH_PASSWORD.to_owned();
             options.guest.preinstall_s = 2;
-            options.guest.installer_s = 60;
+            options.guest.installer_s = 40;
             options.guest.first_line_s = Some(1);
             options.guest.log_lines = 60;
             options.guest.lines_after_success = Some(5);
