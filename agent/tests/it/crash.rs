@@ -47,6 +47,7 @@ enum During {
     Chunks,
     /// Everything from the first undo on.
     Undo,
+    All,
 }
 
 /// A disk that fails at the chosen write, and at every one after it. Remembers the writes that counted.
@@ -122,6 +123,7 @@ impl Sink for DyingFile {
             (During::Step(id), Record::Event(event)) => event.body.step().is_some_and(|step| step.as_str() == id),
             (During::Step("upload-iso") | During::Chunks, Record::Chunk(_)) => true,
             (During::Undo, _) => state.undoing,
+            (During::All, _) => true,
             _ => false,
         };
         if !counts {
@@ -356,6 +358,36 @@ async fn crash_in_the_tower(step: &'static str, least: usize) {
         },
     )
     .await;
+}
+
+/// Dies again and again, a little later each time, until the job has ended. Says how it ended, and after how many lives.
+async fn many_lives(site: &Site, pipeline: Pipeline) -> (Ran, usize) {
+    for life in 1..100 {
+        let last = [Last::Nothing, Last::Half, Last::Whole][life % 3];
+        let ended = site.run_on(pipeline, Arc::new(On(Dying::at(During::All, 3 + life, last)))).await;
+        match ended {
+            Ended::Broken(_) => {}
+            ended => return (Ran { ended, ..site.told().await }, life),
+        }
+    }
+    panic!("it never came to its end");
+}
+
+#[tokio::test]
+async fn again_and_again_on_the_way_and_on_the_way_back() {
+    let site = Site::new().await;
+    let (ran, lives) = many_lives(&site, CLUSTER).await;
+    assert!(lives > 5, "{lives}");
+    assert_cluster_done(&site, &ran, "");
+    site.assert_content();
+    let site = Site::new().await;
+    let (ran, lives) = many_lives(&site, &[&Preflight, &UploadIso, &CreateVm, &Refuses]).await;
+    assert!(lives > 5, "{lives}");
+    assert_eq!((ran.code().as_str(), ran.view.undo), ("refused", Some(UndoState::RolledBack)));
+    assert_one_job(&ran, "");
+    assert_eq!((site.vms(), site.images().len(), ran.view.leftovers.len()), (0, 1, 0));
+    site.assert_content();
+    site.assert_invariants();
 }
 
 // --- undo ---
