@@ -117,6 +117,18 @@ async fn f1_login() {
 }
 
 #[tokio::test]
+async fn f2_log_out() {
+    const CHECKED: Pipeline = &[&Preflight, &Finish];
+    let call = || Match::fisheye("DELETE", "/api/v3/sessions");
+    row(&BODILESS, call, CHECKED, Site::new, |site, ran, lost| {
+        // A session that stays ends by itself: no reason to fail.
+        assert!(matches!(ran.ended, Ended::Finished(JobOutcome::Succeeded)), "{lost:?}: {:?}", ran.ended);
+        assert!(site.logins() <= 2 && site.images().is_empty(), "{lost:?}: {} logins", site.logins());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn f4_create_the_volume() {
     let call = || Match::fisheye("POST", "/api/v2/images/upload/volume");
     row(&BODILESS, call, UPLOAD, Site::new, |site, ran, lost| {
