@@ -172,6 +172,8 @@ pub struct InstallerFact {
     pub starts: u32,
     /// File name of the local log under `logs/`.
     pub local_log: Option<String>,
+    /// Bytes of it that belong to `offset`: what a crash has left behind them is read again.
+    pub local_bytes: u64,
 }
 
 impl Facts {

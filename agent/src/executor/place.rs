@@ -56,7 +56,8 @@ impl Place {
         Self {
             next,
             halted: halted(view),
-            removed: view.steps.iter().any(|step| !step.removed.is_empty()),
+            // An undo that a restart has interrupted may have removed something without coming to tell of it.
+            removed: view.steps.iter().any(|step| !step.removed.is_empty() || step.state == StepState::Undoing),
             resumed_between: resume.1.is_some().then_some(next),
             resume,
             steps: states.iter().map(place).collect(),

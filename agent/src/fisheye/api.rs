@@ -128,6 +128,20 @@ impl Client {
         }
     }
 
+    /// One VM as the cluster tells it; `None` when there is none of this id.
+    pub async fn vm_as_told(&self, uuid: &str) -> Result<Option<Value>, Error> {
+        let request = Request::plain(Call::GET_VM, Call::GET_VM.path(uuid));
+        match self.once(&request, |data| Ok(Some(data))).await {
+            Err(error) if error.is_gone() => Ok(None),
+            outcome => outcome,
+        }
+    }
+
+    /// A job as the cluster tells it.
+    pub async fn job_as_told(&self, id: &str) -> Result<Value, Error> {
+        self.once(&Request::plain(Call::GET_JOB, Call::GET_JOB.path(id)), Ok).await
+    }
+
     /// Volumes (7.8), to find orphans.
     pub async fn volumes(&self) -> Result<Vec<VolumeInfo>, Error> {
         Ok(self.pages(Call::LIST_VOLUMES, "volumes", Vec::new()).await?.iter().map(VolumeInfo::read).collect())

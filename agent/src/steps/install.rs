@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    dns, shell,
+    dns, evidence, shell,
     story::{extra, permanent, story},
     tower,
 };
@@ -45,6 +45,7 @@ impl Step for Install {
         if shell::installer(cx, facts).await?.finished {
             return Ok(());
         }
+        shell::cut_log(cx, facts).await;
         shell::reach(cx, facts, cx.settings.timing.ssh_limit_s).await?;
         check_mac(cx, facts).await?;
         match look(cx, facts).await? {
@@ -63,7 +64,8 @@ impl Step for Install {
     }
 
     /// What was done inside the VM goes with the VM; only the connection is ours to end.
-    async fn undo(&self, cx: &StepCx, _facts: &mut Facts) -> Result<Vec<String>, StepError> {
+    async fn undo(&self, cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, StepError> {
+        evidence::of_installer(cx, facts).await?;
         cx.outside.guest.close().await;
         Ok(Vec::new())
     }

@@ -5,6 +5,7 @@ pub mod configure_network;
 pub mod configure_services;
 pub mod create_vm;
 mod dns;
+mod evidence;
 pub mod finish;
 pub mod initial_setup;
 pub mod install;

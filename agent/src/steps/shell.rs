@@ -1,16 +1,17 @@
 //! SSH as the steps use it: reach the VM, run commands through lost connections, write everything into the installer's
 //! log (R69). Knows no step by name.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use gantry_proto::Level;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::story::{extra, permanent, story, story_of};
+use super::story::{blocking, extra, permanent, story, story_of};
 use crate::{
     facts::{Facts, InstallerFact},
     guest::{Command, Error, Output},
+    joblog::dir_of,
     step::{Progress, StepCx, StepError},
 };
 
@@ -21,11 +22,13 @@ const UNREACHABLE: &str = "guest_unreachable";
 pub(super) async fn enter(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     let vm = facts.vm.as_ref().and_then(|vm| vm.uuid.clone());
     if facts.inside_of != vm {
-        facts.inside_of = vm;
         (facts.host_key, facts.ssh_user, facts.dns, facts.installer) = (None, None, None, None);
         (facts.tower_pin, facts.tower_repinned, facts.setup, facts.root_user) = (None, false, None, None);
         (facts.organization, facts.ntp, facts.license) = (None, None, None);
         cx.outside.guest.close().await;
+        // Whose they are comes last: what is known of another VM must not outlive a crash under the new one's name.
+        cx.save(facts).await?;
+        facts.inside_of = vm;
         cx.save(facts).await?;
     }
     Ok(())
@@ -155,8 +158,36 @@ async fn record(
         }
         Err(error) => text.extend_from_slice(format!("[{error}]\n").as_bytes()),
     }
+    append(cx, facts, &text).await
+}
+
+/// Appends to the installer's log, and notes in the facts how long it is; the caller saves them when it must.
+pub(super) async fn append(cx: &StepCx, facts: &mut Facts, text: &[u8]) -> Result<(), StepError> {
     let name = installer(cx, facts).await?.local_log.clone().unwrap_or_default();
-    cx.log.install_log(&name, &text).await.map_err(StepError::Journal)
+    cx.log.install_log(&name, text).await.map_err(StepError::Journal)?;
+    let path = local_log(cx, facts);
+    let len = blocking(move || std::fs::metadata(path).map(|file| file.len())).await.and_then(|len| len);
+    installer(cx, facts).await?.local_bytes = len.unwrap_or_default();
+    Ok(())
+}
+
+/// Cuts off what the log has beyond the facts: a crash came between the two, and what is missing is read again.
+pub(super) async fn cut_log(cx: &StepCx, facts: &Facts) {
+    let Some(bytes) = facts.installer.as_ref().map(|installer| installer.local_bytes).filter(|bytes| *bytes > 0) else {
+        return;
+    };
+    let path = local_log(cx, facts);
+    let cut = move || {
+        let file = std::fs::OpenOptions::new().write(true).open(path)?;
+        if file.metadata()?.len() > bytes { file.set_len(bytes) } else { Ok(()) }
+    };
+    if let Err(error) = blocking(cut).await.and_then(|cut| cut) {
+        tracing::warn!(job = %cx.job, %error, "the installer's log cannot be cut: it may have some lines twice");
+    }
+}
+
+fn local_log(cx: &StepCx, facts: &Facts) -> PathBuf {
+    dir_of(&cx.settings, cx.job).join(cx.log.log_files(facts).install.unwrap_or_default())
 }
 
 async fn attempt_login(

@@ -96,7 +96,9 @@ async fn still_there(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bo
         (ImageState::Uploading, _) => true,
         (_, listed) => listed.is_some_and(|listed| listed.size.is_none_or(|size| size == iso.size)),
     };
-    if !there {
+    if there {
+        list_unfinished(cx, &image).await?;
+    } else {
         let message = format!("the image {} is no longer on the cluster", image.image_uuid);
         let extra = fields(json!({"image_uuid": image.image_uuid}));
         cx.note(Level::Warning, "image_gone", message, extra).await?;
@@ -104,6 +106,17 @@ async fn still_there(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bo
         cx.save(facts).await?;
     }
     Ok(there)
+}
+
+/// The agent's list of unfinished volumes follows the facts: a crash may have come between the two.
+async fn list_unfinished(cx: &StepCx, image: &ImageFact) -> Result<(), StepError> {
+    let (unfinished, uuid, state) = (Unfinished::new(&cx.settings), image.image_uuid.clone(), image.state);
+    let listed = blocking(move || match state {
+        ImageState::Uploading => unfinished.add(&uuid),
+        ImageState::Uploaded => unfinished.remove(&uuid),
+        ImageState::Reused => Ok(()),
+    });
+    listed.await.and_then(|listed| listed).map_err(StepError::Journal)
 }
 
 /// Sends what is missing and proves the image. A volume of an earlier run that is gone by now is made anew.

@@ -21,6 +21,8 @@ const USUAL_S: u32 = 870;
 /// Looks in a row that must agree: the agent runs, or the VM is off, or gone.
 const AGREE: u32 = 2;
 const OFF: u32 = 3;
+/// Times that the cluster is asked to start a VM, where its answer is lost or it says no.
+const ASKED: u32 = 3;
 /// Looks for the MAC, five seconds apart (3.5).
 const MAC_LOOKS: u32 = 4;
 const MAC_WAIT_S: f64 = 5.0;
@@ -68,6 +70,8 @@ struct Seen {
     off: u32,
     gone: u32,
     failed: u32,
+    /// Times that the cluster was asked to start the VM, and whether that is known to have worked.
+    asked: u32,
     started: bool,
     state: Option<String>,
 }
@@ -122,31 +126,35 @@ async fn look(cx: &StepCx, fact: &VmFact, seen: &mut Seen) -> Result<Option<Vm>,
     (seen.gone, seen.failed) = (0, 0);
     seen.running = if vm.agent_runs() { seen.running + 1 } else { 0 };
     seen.off = if vm.status == "stopped" { seen.off + 1 } else { 0 };
+    seen.started |= seen.asked > 0 && seen.off == 0;
     if seen.off >= OFF {
         power_on(cx, fact, &vm, seen).await?;
     }
     Ok(Some(vm))
 }
 
-/// A VM that lost its power is started once (V15).
+/// A VM that lost its power is started once (V15). Where the cluster's answer was lost, the looks that follow tell: what
+/// is off then is asked for again.
 async fn power_on(cx: &StepCx, fact: &VmFact, vm: &Vm, seen: &mut Seen) -> Result<(), StepError> {
-    if seen.started {
+    if seen.started || seen.asked >= ASKED {
+        let what = if seen.started { "powered off again after it had been started" } else { "could not be started" };
         return Err(permanent(story(
             "vm_powered_off",
-            format!("the VM {} powered off again after it had been started", fact.name),
-            "look at its console: the installation in the guest does not go through",
+            format!("the VM {} {what}", fact.name),
+            "look at its console and at the cluster's task list: the installation in the guest does not go through",
         )));
     }
-    (seen.started, seen.off) = (true, 0);
-    let message = format!("the VM {} is off; it is started once", fact.name);
-    cx.note(Level::Warning, "vm_started_again", message, fields(json!({"vm_uuid": vm.uuid}))).await?;
+    (seen.asked, seen.off) = (seen.asked + 1, 0);
+    let message = format!("the VM {} is off; it is started", fact.name);
+    let extra = fields(json!({"vm_uuid": vm.uuid, "attempt": seen.asked}));
+    cx.note(Level::Warning, "vm_started_again", message, extra).await?;
     let intent = cx.intend("start_vm", fields(json!({"vm_uuid": vm.uuid}))).await?;
-    // Whether it worked is seen at the next looks.
     let (result, detail) = match cx.outside.fisheye.start_vm(&vm.uuid).await {
         Ok(created) => (IntentResult::Done, json!({"job_id": created.job_id})),
         Err(error) if error.had_no_effect() => (IntentResult::Failed, json!({"error": error.kind.to_string()})),
         Err(error) => (IntentResult::Unknown, json!({"error": error.kind.to_string()})),
     };
+    seen.started = result == IntentResult::Done;
     cx.outcome(intent, result, fields(detail)).await
 }
 

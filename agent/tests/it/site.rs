@@ -1,33 +1,49 @@
 //! A simulated cluster, an ISO on the agent's disk, and a job against them: what the tests of Fisheye's client and of
 //! the cluster's steps share.
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
 
 use gantry_agent::{
     config::Settings,
     executor::{self, Ended, Job},
     facts::Facts,
     joblog::{JobLog, Wake},
-    journal::Journal,
+    journal::{Disk, Journal, OsDisk},
     outside::Outside,
     pipeline::Pipeline,
+    step::{Step, StepCx, StepError},
     steps::{
         configure_network::ConfigureNetwork, create_vm::CreateVm, preflight::Preflight, upload_iso::UploadIso,
         wait_guest_agent::WaitGuestAgent,
     },
 };
-use gantry_proto::{AgentId, Body, Event, Failure, JobId, JobOutcome, JobView, Plan, Redactor, Secret, Secrets};
+use gantry_proto::{
+    AgentId, Body, Event, Failure, JobId, JobOutcome, JobView, Plan, Redactor, Secret, Secrets, StepInfo,
+};
 use gantry_sim::{
     Core, Sim, SimOptions,
+    cloudtower::Tower,
     fault::{Action, Fault, Match, When},
+    guest::GuestRecord,
     iso::Iso,
     options::Storage,
     transcript::Entry,
+    world::GuestEvent,
 };
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::bench;
+use crate::{
+    bench,
+    inside::{self, MAC, VM},
+};
 
 /// Bytes of a chunk in the tests.
 pub(crate) const CHUNK: u64 = 64 << 10;
@@ -43,6 +59,20 @@ pub(crate) const UPLOAD: Pipeline = &[&Preflight, &UploadIso];
 pub(crate) const CREATE: Pipeline = &[&Preflight, &UploadIso, &CreateVm];
 /// Everything that the cluster does.
 pub(crate) const CLUSTER: Pipeline = &[&Preflight, &UploadIso, &CreateVm, &WaitGuestAgent, &ConfigureNetwork];
+
+/// The step after which everything is to be undone.
+pub(crate) struct Refuses;
+
+#[async_trait::async_trait]
+impl Step for Refuses {
+    fn info(&self) -> StepInfo {
+        StepInfo { id: "refuses".into(), title: "Refuses".to_owned(), weight: 1, attempts: 1 }
+    }
+
+    async fn run(&self, _cx: &StepCx, _facts: &mut Facts) -> Result<(), StepError> {
+        Err(StepError::Permanent(bench::failure("refused")))
+    }
+}
 
 /// A cluster and an agent's directory.
 pub(crate) struct Site {
@@ -111,6 +141,73 @@ impl Site {
         site
     }
 
+    /// A cluster whose VM installs itself quickly, and settings with limits that only a test that shortens them meets.
+    pub(crate) async fn quick(change: impl FnOnce(&mut SimOptions)) -> Self {
+        let mut site = Self::with(|options| {
+            options.latencies.factor = 0.0;
+            options.guest.accounts[0].password = inside::SSH_PASSWORD.to_owned();
+            options.guest.preinstall_s = 2;
+            options.guest.installer_s = 40;
+            options.guest.first_line_s = Some(1);
+            options.guest.log_lines = 60;
+            options.guest.lines_after_success = Some(5);
+            options.tower.opens_after_success_s = 2;
+            (options.tower.bad_gateway_s, options.tower.unavailable_s) = (0, 0);
+            (options.tower.change_ms, options.tower.read_ms) = ([0, 0], [0, 0]);
+            change(options);
+        })
+        .await;
+        let timing = &mut site.settings.timing;
+        timing.ssh_limit_s = 60_000.0;
+        timing.ssh_reconnect_limit_s = 60_000.0;
+        timing.preinstall_limit_s = 60_000.0;
+        timing.installer_limit_s = 60_000.0;
+        timing.installer_warn_s = 59_000.0;
+        timing.ready_limit_s = 60_000.0;
+        timing.poll_failures = 100;
+        site
+    }
+
+    /// A VM that has its address, without a cluster's word, and a job that has come so far; CloudTower is in it already
+    /// when `installed`.
+    pub(crate) async fn inside(pipeline: Pipeline, installed: bool) -> Self {
+        let mut site = Self::quick(|options| options.external_guest = installed).await;
+        if !installed {
+            site.plan.dns_servers = vec!["192.0.2.53".parse().unwrap()];
+        }
+        let ssh_opens_at = site.core().clock.elapsed();
+        site.core().world().tell_guest(GuestEvent::AddressUp {
+            vm_uuid: VM.to_owned(),
+            ip: site.plan.cloudtower.ip.into(),
+            mac: MAC.to_owned(),
+            vcpu: 8,
+            memory: 19 << 30,
+            disk: 400 << 30,
+            ssh_opens_at,
+        });
+        if installed {
+            site.core().world().tell_guest(GuestEvent::Installed { vm_uuid: VM.to_owned() });
+        }
+        let (journal, _) = Journal::open(&site.job_dir()).unwrap();
+        journal.start(bench::start_record(1)).unwrap();
+        let steps = pipeline.iter().map(|step| step.info()).collect();
+        let agent = "a1".parse().unwrap();
+        journal.event(Body::JobStarted { agent, agent_version: "1".to_owned(), steps }).unwrap();
+        let vm = serde_json::json!({"name": "cloudtower", "uuid": VM, "mac": MAC, "network_done": true});
+        journal.event(Body::Fact { step: "create-vm".into(), key: "vm".to_owned(), value: Some(vm) }).unwrap();
+        site
+    }
+
+    /// The inside of the VM of [`Site::inside`].
+    pub(crate) fn guest(&self) -> GuestRecord {
+        self.core().world().guests.get(VM).cloned().unwrap_or_default()
+    }
+
+    /// Its CloudTower.
+    pub(crate) fn tower(&self) -> Tower {
+        self.core().world().towers.get(VM).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn core(&self) -> &Core {
         self.sim.core()
     }
@@ -128,7 +225,7 @@ impl Site {
     }
 
     pub(crate) fn secrets(&self) -> Secrets {
-        Secrets { fisheye_password: Secret::new(self.password.clone()), ..bench::secrets() }
+        Secrets { fisheye_password: Secret::new(self.password.clone()), ..inside::secrets() }
     }
 
     pub(crate) fn client(&self) -> gantry_agent::fisheye::Client {
@@ -141,7 +238,11 @@ impl Site {
 
     /// The job, ready to go on, as after a start of the agent.
     pub(crate) fn take_up(&self) -> (Job, Strings) {
-        let (journal, mut folded) = Journal::open(&self.job_dir()).unwrap();
+        self.take_up_on(Arc::new(OsDisk))
+    }
+
+    fn take_up_on(&self, disk: Arc<dyn Disk>) -> (Job, Strings) {
+        let (journal, mut folded) = Journal::open_on(&self.job_dir(), disk).unwrap();
         if folded.start.is_none() {
             journal.start(bench::start_record(1)).unwrap();
             folded.start = Some(bench::start_record(1));
@@ -194,6 +295,20 @@ impl Site {
         log.finish().await.unwrap();
         drop(log);
         self.ran(ended).await
+    }
+
+    /// Runs the job with its journal on this disk, as an agent that may die of it.
+    pub(crate) async fn run_on(&self, pipeline: Pipeline, disk: Arc<dyn Disk>) -> Ended {
+        let (job, strings) = self.take_up_on(disk);
+        let ended = executor::execute(job, pipeline).await;
+        // On a dead disk this fails, too.
+        let _ = strings.log.finish().await;
+        ended
+    }
+
+    /// What the journal holds, whoever has written it.
+    pub(crate) async fn told(&self) -> Ran {
+        self.ran(Ended::Stopped).await
     }
 
     /// What the journal says that the job found or made.
@@ -311,9 +426,15 @@ pub(crate) fn fault(id: &str, matches: Match, when: When, action: Action) -> Fau
 
 /// A plan for this cluster and for a CloudTower address that no other test uses.
 fn plan(core: &Core) -> Plan {
-    // Every test is a process of its own under nextest: its number makes the address its own.
+    // Every test is a process of its own under nextest: its number makes the address its own, and a count those of
+    // several sites in one test.
+    static SITES: AtomicU8 = AtomicU8::new(0);
     let [_, a, b, c] = std::process::id().to_be_bytes();
-    let mut plan = bench::plan(&Ipv4Addr::new(127, 128 + a % 64, b, c.clamp(1, 254)).to_string());
+    let own = match SITES.fetch_add(1, Ordering::Relaxed) % 64 {
+        0 => 128 + a % 64,
+        more => 191 + more,
+    };
+    let mut plan = bench::plan(&Ipv4Addr::new(127, own, b, c.clamp(1, 254)).to_string());
     let v4 = |ip: std::net::IpAddr| ip.to_string().parse::<Ipv4Addr>().unwrap();
     plan.cluster.vip = Some(v4(core.options.vip));
     let host = |(row, node): (usize, &gantry_sim::options::Node)| {

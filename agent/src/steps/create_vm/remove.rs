@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{
     super::{
-        job,
+        evidence, job,
         story::{fields, permanent, story},
     },
     look::{self, Look},
@@ -33,6 +33,7 @@ pub(super) async fn undo(cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, 
     let mut removed = Vec::new();
     let mut failed: Option<(String, String)> = None;
     for uuid in &uuids {
+        evidence::of_vm(cx, &fact, uuid).await?;
         match vm(cx, facts, uuid).await? {
             Ok(true) => removed.push(format!("the VM {} ({uuid})", fact.name)),
             Ok(false) => {}

@@ -162,8 +162,7 @@ impl Follow {
         if fresh.is_empty() {
             return Ok(());
         }
-        let name = shell::installer(cx, facts).await?.local_log.clone().unwrap_or_default();
-        cx.log.install_log(&name, fresh).await.map_err(StepError::Journal)?;
+        shell::append(cx, facts, fresh).await?;
         self.stored = self.offset;
         if let Some(end) = fresh.iter().rposition(|byte| *byte == b'\n') {
             // The log's writer holds an unfinished line back, so a restart has to begin at a line's beginning.

@@ -1,7 +1,7 @@
 //! Asking for an upload volume, and finding out what became of a question whose answer was lost
 //! (`fisheye.md` 5, `flow.md` 2.1 and 6).
 
-use gantry_proto::{Level, event::IntentResult};
+use gantry_proto::{Leftover, Level, event::IntentResult};
 use serde_json::json;
 
 use super::{
@@ -22,12 +22,12 @@ const LOOKS: u32 = 2;
 
 /// Makes a volume and puts it into the facts.
 pub(super) async fn make(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(), StepError> {
-    let mut unsure = false;
     for times in 1..=MOST_LOST + 1 {
         match ask(cx, facts, iso, times).await? {
             Ok(volume) => {
                 keep(cx, facts, iso, volume).await?;
-                if unsure {
+                // The doubt may be as old as an earlier run of the step.
+                if facts.leftovers.iter().any(is_doubt) {
                     drop_doubt(cx, facts).await?;
                 }
                 return Ok(());
@@ -37,7 +37,7 @@ pub(super) async fn make(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resul
                 settle_asked(cx, facts).await?;
                 return Err(refused(&error));
             }
-            Err(_) => unsure |= settle_asked(cx, facts).await? == Settled::Unsure,
+            Err(_) => drop(settle_asked(cx, facts).await?),
         }
     }
     Ok(())
@@ -212,10 +212,15 @@ async fn drop_doubt(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     let uuid = facts.image.as_ref().map(|image| image.image_uuid.clone()).unwrap_or_default();
     let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
     if images.iter().any(|image| image.uuid == uuid) {
-        facts.leftovers.retain(|leftover| !(leftover.kind == "image" && leftover.id.is_empty()));
+        facts.leftovers.retain(|leftover| !is_doubt(leftover));
         cx.save(facts).await?;
     }
     Ok(())
+}
+
+/// An upload volume that may be there or not.
+fn is_doubt(leftover: &Leftover) -> bool {
+    leftover.kind == "image" && leftover.id.is_empty()
 }
 
 /// Images of the asked name and size that were not there before and are not the one we know.
