@@ -5,5 +5,7 @@ pub mod binaries;
 pub mod control;
 pub mod lab;
 pub mod process;
+pub mod proxy;
 
 pub use lab::{Lab, LabOptions};
+pub use proxy::{Mode, Proxy};
