@@ -4,8 +4,10 @@
 pub mod binaries;
 pub mod control;
 pub mod lab;
+pub mod logs;
 pub mod process;
 pub mod proxy;
+pub mod rounds;
 
 pub use lab::{Lab, LabOptions};
 pub use proxy::{Mode, Proxy};

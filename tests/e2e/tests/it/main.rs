@@ -4,6 +4,7 @@
 mod cancel;
 mod deploy;
 mod faults;
+mod line;
 mod openssh;
 mod refused;
 mod secrets;
