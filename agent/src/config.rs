@@ -452,7 +452,7 @@ pub struct Link {
     pub retry_cap_ms: u64,
     /// Events in one message, at most.
     pub batch_events: usize,
-    /// Bytes of events in one message, about.
+    /// Bytes of events in one message, about: a slow line must carry it in a fraction of the silence that counts as dead.
     pub batch_bytes: usize,
     /// Events that may be unacknowledged on the line, at most.
     pub window_events: usize,
@@ -472,7 +472,7 @@ impl Default for Link {
             retry_first_ms: 500,
             retry_cap_ms: 30_000,
             batch_events: 200,
-            batch_bytes: 512 << 10,
+            batch_bytes: 64 << 10,
             window_events: 1_000,
             sample_every_ms: 500,
             healthy_ms: 60_000,

@@ -3,6 +3,7 @@
 //!
 //! A cut line is not a failure: the jobs go on, and everything that they tell is sent when the line is back.
 
+mod backoff;
 mod outbox;
 mod session;
 
@@ -10,7 +11,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use gantry_proto::{Code, error::causes, v1};
 use tokio::time::{Instant, sleep};
-use tokio_retry::strategy::{ExponentialBackoff, jitter};
+use tokio_retry::strategy::jitter;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     identity::Identity,
     runner::Runner,
 };
+use backoff::Backoff;
 
 /// Lists the ISO files that the agent offers (blocking).
 pub type IsoList = Arc<dyn Fn() -> Vec<v1::IsoFile> + Send + Sync>;
@@ -75,27 +77,18 @@ impl Link {
 
     /// Holds the link until the token is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
-        let link = &self.settings.link;
-        let delays = || {
-            // Doubles from the first to the cap; the jitter takes anything between nothing and that.
-            let first = link.retry_first_ms.max(2);
-            ExponentialBackoff::from_millis(2).factor(first / 2).max_delay(ms(link.retry_cap_ms)).map(jitter)
-        };
-        let mut budget = delays();
+        let mut backoff = Backoff::new(&self.settings.link);
         while !stop.is_cancelled() {
-            let began = Instant::now();
-            let cut = self.session(&stop).await;
+            let mut welcomed = None;
+            let cut = self.session(&stop, &mut welcomed).await;
             if matches!(cut, Cut::Stopping) {
                 break;
             }
-            if began.elapsed() >= ms(link.healthy_ms) {
-                budget = delays();
-            }
             let asked = match &cut {
-                Cut::Goodbye { retry_after, .. } => (*retry_after).min(ms(link.goodbye_cap_ms)),
+                Cut::Goodbye { retry_after, .. } => *retry_after,
                 _ => Duration::ZERO,
             };
-            let wait = asked + budget.next().unwrap_or(ms(link.retry_cap_ms));
+            let wait = backoff.after(welcomed.map(|at: Instant| at.elapsed()), asked, jitter);
             self.tell(&cut, wait);
             tokio::select! {
                 () = stop.cancelled() => break,

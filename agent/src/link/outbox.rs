@@ -14,6 +14,10 @@ use v1::open_request::Item;
 
 use crate::{config, journal::EventReader, runner::Runner};
 
+/// Updates of orders that wait for the line, at most: a controller that sends orders and does not listen gets the newest,
+/// and the others when it sends those orders again.
+const UPDATES_MAX: usize = 1_000;
+
 /// What the agent has to say.
 pub(super) struct Outbox {
     runner: Arc<Runner>,
@@ -95,6 +99,9 @@ impl Outbox {
 
     pub(super) fn update(&mut self, update: v1::OrderUpdate) {
         self.updates.push_back(update);
+        while self.updates.len() > UPDATES_MAX {
+            self.updates.pop_front();
+        }
     }
 
     pub(super) fn isos(&mut self, isos: Vec<v1::IsoFile>) {
@@ -103,7 +110,7 @@ impl Outbox {
 
     /// Looks for what is new at the runner.
     pub(super) fn refresh(&mut self) {
-        self.updates.extend(self.runner.take_updates());
+        self.runner.take_updates().into_iter().for_each(|update| self.update(update));
         if Instant::now() < self.next_samples {
             return;
         }

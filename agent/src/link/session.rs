@@ -30,8 +30,8 @@ const HEARTBEAT: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 const SILENCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 
 impl Link {
-    /// One session, from dialling to its end.
-    pub(super) async fn session(&self, stop: &CancellationToken) -> Cut {
+    /// One session, from dialling to its end. Sets `welcomed` when it is live.
+    pub(super) async fn session(&self, stop: &CancellationToken, welcomed: &mut Option<Instant>) -> Cut {
         let session = async {
             let channel = self.dialer.dial().await?;
             let (sender, receiver) = mpsc::channel(WAITING);
@@ -51,6 +51,7 @@ impl Link {
                 }
             };
             let (inbound, welcome) = timeout(limit, opened).await.map_err(|_| Cut::Silent(limit))??;
+            *welcomed = Some(Instant::now());
             self.live(inbound, sender, welcome, isos).await
         };
         tokio::select! {

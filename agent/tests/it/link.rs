@@ -221,6 +221,28 @@ async fn orders_that_cannot_stand_are_refused_with_their_word() {
 }
 
 #[tokio::test]
+async fn an_order_of_an_older_epoch_that_was_held_back_is_refused_and_the_job_goes_on() {
+    let (dir, table, mut controller) = (tempfile::tempdir().unwrap(), Table::new(), Controller::start().await);
+    table.acts(1, &[Act::Hang]);
+    let agent = Agent::start(&joined(dir.path(), &controller), table.pipeline).await;
+    let mut session = controller.welcomed(0).await;
+    let (job, key) = (JobId::new(), session.hello.sealing_key.clone());
+    let second = v1::Order { epoch: 2, ..start_order(2, job, &key, "192.0.2.20") };
+    assert_eq!(session.order(second).await.stage(), OrderStage::Applied);
+    table.steps[1].hanging.notified().await;
+    controller.relay.cut();
+    let mut session = controller.welcomed(0).await;
+    let refused = session.order(v1::Order { epoch: 1, ..cancel_order(1, job) }).await;
+    assert_eq!((refused.stage(), refused.code.as_str()), (OrderStage::Refused, Code::JobConflict.word()));
+    assert!(refused.message.contains("epoch 1") && refused.message.contains("epoch 2"), "{}", refused.message);
+    assert_eq!(table.diary(), ["run a", "run b"], "nothing is undone");
+    let meant = v1::Order { epoch: 2, ..cancel_order(3, job) };
+    assert_eq!(session.order(meant).await.stage(), OrderStage::Applied);
+    session.until_the_end(job).await;
+    assert!(agent.stop().await);
+}
+
+#[tokio::test]
 async fn both_sides_of_a_frozen_line_let_go_and_meet_again() {
     let (dir, table, mut controller) = (tempfile::tempdir().unwrap(), Table::new(), Controller::start().await);
     let agent = Agent::start(&joined(dir.path(), &controller), table.pipeline).await;

@@ -19,6 +19,7 @@ use crate::{
     binaries::Binaries,
     control::Control,
     process::{Process, command},
+    proxy::Proxy,
 };
 
 /// Name of the lab's agent and its site.
@@ -53,6 +54,8 @@ pub struct LabOptions {
     pub time_scale: f64,
     /// Where all processes send their spans.
     pub otlp: Option<String>,
+    /// Whether the agent's link goes through a fault proxy.
+    pub proxied: bool,
 }
 
 impl Default for LabOptions {
@@ -72,6 +75,7 @@ impl Default for LabOptions {
             iso_bytes: 64 << 20,
             time_scale: 60.0,
             otlp: None,
+            proxied: false,
         }
     }
 }
@@ -84,6 +88,7 @@ pub struct Lab {
     simulator: Option<Process>,
     controller: Option<Process>,
     agent: Option<Process>,
+    proxy: Option<Proxy>,
     addresses: Value,
     controller_url: String,
     options: LabOptions,
@@ -105,6 +110,7 @@ impl Lab {
             simulator: None,
             controller: None,
             agent: None,
+            proxy: None,
             addresses: Value::Null,
             controller_url: String::new(),
             options,
@@ -212,6 +218,47 @@ impl Lab {
         self.agent.as_ref().and_then(Process::pid)
     }
 
+    /// What the agent has logged.
+    pub fn agent_log(&self) -> String {
+        fs::read_to_string(self.dir().join("agent.log")).unwrap_or_default()
+    }
+
+    /// What the controller has logged.
+    pub fn controller_log(&self) -> String {
+        fs::read_to_string(self.dir().join("controller.log")).unwrap_or_default()
+    }
+
+    /// The line between agent and controller, of a lab that is `proxied`.
+    pub fn line(&self) -> anyhow::Result<&Proxy> {
+        self.proxy.as_ref().context("the lab's link does not go through a proxy")
+    }
+
+    /// `kill -9` for the agent; [`Lab::start_agent`] starts it over the same directory.
+    pub async fn kill_agent(&mut self) -> anyhow::Result<()> {
+        match self.agent.take() {
+            Some(agent) => agent.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// `kill -9` for the controller; [`Lab::start_controller`] starts it over the same directory, on the same port.
+    pub async fn kill_controller(&mut self) -> anyhow::Result<()> {
+        match self.controller.take() {
+            Some(controller) => controller.kill().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stops the controller's clock (SIGSTOP): its connections stay, and it reads nothing.
+    pub async fn freeze_controller(&self) -> anyhow::Result<()> {
+        self.controller.as_ref().context("no controller runs")?.signal("STOP").await
+    }
+
+    /// Lets a frozen controller go on.
+    pub async fn thaw_controller(&self) -> anyhow::Result<()> {
+        self.controller.as_ref().context("no controller runs")?.signal("CONT").await
+    }
+
     /// Ends the agent in good order.
     pub async fn stop_agent(&mut self) -> anyhow::Result<()> {
         if let Some(agent) = self.agent.take() {
@@ -262,6 +309,8 @@ impl Lab {
     /// Starts the controller, again too, on the port that it had before.
     pub async fn start_controller(&mut self) -> anyhow::Result<()> {
         let ready = self.dir().join("controller.ready");
+        // A killed controller has left its own.
+        let _ = fs::remove_file(&ready);
         let listen = match self.controller_url.strip_prefix("https://") {
             Some(address) => address.to_owned(),
             None => "127.0.0.1:0".to_owned(),
@@ -285,12 +334,22 @@ impl Lab {
 
     /// Makes the agent's join file and the operator's profile, as an administrator would.
     async fn join_agent(&mut self) -> anyhow::Result<()> {
-        let settings = json!({"data": self.controller_data(), "names": ["127.0.0.1"], "url": self.controller_url});
-        let config = self.write_toml("admin.toml", &settings)?;
-        let config = config.to_string_lossy().into_owned();
+        let mut link_url = self.controller_url.clone();
+        if self.options.proxied {
+            let target = self.controller_url.trim_start_matches("https://").parse().context("the controller's port")?;
+            let proxy = Proxy::start(target)?;
+            link_url = format!("https://{}", proxy.address());
+            self.proxy = Some(proxy);
+        }
+        let config = |lab: &Self, name, url| {
+            let settings = json!({"data": lab.controller_data(), "names": ["127.0.0.1"], "url": url});
+            lab.write_toml(name, &settings).map(|file| file.to_string_lossy().into_owned())
+        };
+        let link_config = config(self, "link.toml", &link_url)?;
+        let config = config(self, "admin.toml", &self.controller_url)?;
         let (join, operator) = (self.dir().join("join.json"), self.dir().join("operator"));
         let (join, operator) = (join.to_string_lossy(), operator.to_string_lossy());
-        self.admin(&["join-file", "--config", &config, "--agent", AGENT, "--site", SITE, "--out", &join]).await?;
+        self.admin(&["join-file", "--config", &link_config, "--agent", AGENT, "--site", SITE, "--out", &join]).await?;
         self.admin(&["operator-file", "--config", &config, "--name", "lab", "--out", &operator]).await
     }
 

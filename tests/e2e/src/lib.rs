@@ -5,6 +5,10 @@ pub mod binaries;
 pub mod chaos;
 pub mod control;
 pub mod lab;
+pub mod logs;
 pub mod process;
+pub mod proxy;
+pub mod rounds;
 
 pub use lab::{Lab, LabOptions};
+pub use proxy::{Mode, Proxy};

@@ -91,7 +91,8 @@ impl Process {
         Ok(self.child.kill().await?)
     }
 
-    async fn signal(&self, signal: &str) -> anyhow::Result<()> {
+    /// Sends a signal by its name, such as `STOP`.
+    pub async fn signal(&self, signal: &str) -> anyhow::Result<()> {
         let Some(pid) = self.pid() else { return Ok(()) };
         // The standard library has no other signal than SIGKILL.
         let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status().await;

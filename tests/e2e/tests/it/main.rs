@@ -6,6 +6,7 @@ mod cancel;
 mod chaos;
 mod deploy;
 mod faults;
+mod line;
 mod openssh;
 mod refused;
 mod secrets;
