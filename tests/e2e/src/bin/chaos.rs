@@ -9,7 +9,7 @@ use std::{
 use clap::Parser;
 use gantry_e2e::chaos::{
     Scenario,
-    campaign::{self, Case, Tally},
+    campaign::{self, Case, Make, Tally},
     matrix::{self, Who},
 };
 
@@ -20,11 +20,15 @@ use gantry_e2e::chaos::{
 Examples:
   cargo chaos                          every place of every matrix, then 200 random runs
   cargo chaos --seeds 2000             only random runs, so many
-  cargo chaos --from 4711 --seeds 1    one random run again")]
+  cargo chaos --from 4711 --seeds 1    one random run again
+  cargo chaos --real-processes 50      only rounds with real processes")]
 struct Args {
     /// Random runs, without the matrices [default: the matrices and 200 random runs]
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
+    /// Rounds with real processes: kill -9 at random, a line that goes bad; about half a minute each
+    #[arg(long, value_name = "ROUNDS")]
+    real_processes: Option<u32>,
     /// The first seed
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     from: u64,
@@ -37,8 +41,8 @@ const SEEDS: u64 = 200;
 async fn main() -> ExitCode {
     let args = Args::parse();
     let mut total = Tally::default();
-    if args.seeds.is_none() {
-        let all: [(&str, fn() -> Scenario); 3] = [
+    if args.seeds.is_none() && args.real_processes.is_none() {
+        let all: [(&str, Make); 3] = [
             ("happy path", Scenario::happy),
             ("a failure and its undo", Scenario::undone),
             ("a cancel and its undo", Scenario::cancelled),
@@ -56,8 +60,16 @@ async fn main() -> ExitCode {
             }
         }
     }
-    let last = args.from.saturating_add(args.seeds.unwrap_or(SEEDS));
-    add(&mut total, many("made up by seed", (args.from..last).map(Case::made_up).collect()).await);
+    if let Some(rounds) = args.real_processes {
+        let (passed, failed) = gantry_e2e::rounds::run(rounds, args.from).await;
+        total.passed += u64::from(passed);
+        total.failures.extend((0..failed).map(|_| "a round with real processes, told above".to_owned()));
+    }
+    let seeds = args.seeds.unwrap_or(if args.real_processes.is_some() { 0 } else { SEEDS });
+    if seeds > 0 {
+        let last = args.from.saturating_add(seeds);
+        add(&mut total, many("made up by seed", (args.from..last).map(Case::made_up).collect()).await);
+    }
     let mut out = std::io::stdout().lock();
     for failure in &total.failures {
         let _ = writeln!(out, "failed: {failure}");

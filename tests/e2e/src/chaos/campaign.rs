@@ -9,6 +9,9 @@ use super::{Crashes, Scenario, run};
 /// Runs at the same time, unless told otherwise: a run uses about one core.
 pub const AT_ONCE: usize = 2;
 
+/// Makes a scenario that is always the same.
+pub type Make = fn() -> Scenario;
+
 /// One run to be made.
 #[derive(Clone)]
 pub struct Case {
@@ -20,7 +23,7 @@ pub struct Case {
 
 impl Case {
     /// A run of a fixed scenario.
-    pub fn of(scenario: fn() -> Scenario, crashes: Crashes) -> Self {
+    pub fn of(scenario: Make, crashes: Crashes) -> Self {
         Self { scenario: Arc::new(scenario), crashes }
     }
 

@@ -35,7 +35,10 @@ pub(super) async fn check(
         (v1::JobState::Succeeded, _) => End::Succeeded,
         (v1::JobState::Failed, v1::UndoState::RolledBack | v1::UndoState::Nothing) => End::FailedAndUndone,
         (v1::JobState::Cancelled, v1::UndoState::RolledBack | v1::UndoState::Nothing) => End::CancelledAndUndone,
-        (state, undo) => anyhow::bail!("the job ended as {state:?} with {undo:?}: {}", why()),
+        (state, undo) => {
+            let last = journal.last().map(|event| &event.body);
+            anyhow::bail!("the job ended as {state:?} with {undo:?}: {}: {last:?}", why())
+        }
     };
     ensure!(scenario.ends.contains(&end), "the job ended as {end:?}: {}", why());
     world(site, end)

@@ -78,10 +78,12 @@ impl AgentLife {
 
     /// Ends it: dead when its fuse has blown, in good order otherwise.
     pub(super) async fn end(mut self) -> anyhow::Result<()> {
+        // First nobody hears it any more, then it may find out that it is dead.
         self.link.abort_all();
+        while self.link.join_next().await.is_some() {}
+        self.fuse.bury();
         self.stop.cancel();
         ensure!(self.runner.shutdown(GONE).await, "the agent's jobs do not come to an end");
-        while self.link.join_next().await.is_some() {}
         Ok(())
     }
 }

@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use super::fuse::{Fuse, How, Word};
 
 /// A store behind a fuse.
-pub struct FusedStore {
+pub(super) struct FusedStore {
     /// The real one.
-    pub inner: Arc<dyn Store>,
+    pub(super) inner: Arc<dyn Store>,
     /// Counts changes.
-    pub fuse: Arc<Fuse>,
+    pub(super) fuse: Arc<Fuse>,
 }
 
 impl FusedStore {
