@@ -52,8 +52,11 @@ async fn main() -> ExitCode {
                 let title = format!("{name}, the {} dies at every write", format!("{who:?}").to_lowercase());
                 match matrix::places(&scenario(), who).await {
                     Ok(places) => {
-                        let cases = places.into_iter().map(|crashes| Case::of(scenario, crashes)).collect();
-                        add(&mut total, many(&title, cases).await);
+                        let twice = matrix::and_again(&places);
+                        for (title, places) in [(title.clone(), places), (format!("{title}, and again"), twice)] {
+                            let cases = places.into_iter().map(|crashes| Case::of(scenario, crashes)).collect();
+                            add(&mut total, many(&title, cases).await);
+                        }
                     }
                     Err(error) => total.failures.push(format!("{title}: {error:#}")),
                 }

@@ -4,7 +4,10 @@ use anyhow::{Context as _, ensure};
 use gantry_agent::journal::Journal;
 use gantry_proto::{Event, JobId, v1};
 
+use sha2::{Digest as _, Sha256};
+
 use super::{End, Scenario, site::Site};
+use crate::lab::ISO_NAME;
 
 /// Checks everything; says how the job ended.
 pub(super) async fn check(
@@ -55,7 +58,17 @@ fn world(site: &Site, end: End) -> anyhow::Result<End> {
     ensure!(vms == usize::from(end == End::Succeeded), "{vms} VMs are there after {end:?}");
     ensure!(images.len() <= 1 && images.iter().all(|complete| *complete), "images (complete or not): {images:?}");
     ensure!(end != End::Succeeded || images.len() == 1, "the job succeeded without an image");
+    let iso = sha256_of(&site.settings.iso_dir.join(ISO_NAME))?;
+    let stored = world.images.values().filter(|image| !image.foreign).filter_map(|image| image.sha256.clone());
+    for sha256 in stored {
+        ensure!(sha256 == iso, "the stored image is {sha256}, the ISO is {iso}");
+    }
     Ok(end)
+}
+
+fn sha256_of(path: &std::path::Path) -> anyhow::Result<String> {
+    let bytes = std::fs::read(path)?;
+    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 async fn journal(site: &Site, job: JobId) -> anyhow::Result<Vec<Event>> {

@@ -2,6 +2,9 @@
 
 use super::{Crashes, How, Ran, Scenario, run};
 
+/// Writes of a resumed life among which the second death falls.
+const RESUMED: u64 = 11;
+
 /// Which of ours dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
@@ -25,14 +28,16 @@ pub async fn places(scenario: &Scenario, who: Who) -> anyhow::Result<Vec<Crashes
     Ok(all.map(|place| at(who, vec![place])).collect())
 }
 
-/// The same with a second death in the life after the first.
-pub fn and_again(crashes: &Crashes, who: Who, at_write: u64, how: How) -> Crashes {
-    let mut more = crashes.clone();
-    match who {
-        Who::Agent => more.agent.push((at_write, how)),
-        Who::Controller => more.controller.push((at_write, how)),
-    }
-    more
+/// A second death in what follows the first one: every place of the first, one of the first few writes of the life after it.
+pub fn and_again(places: &[Crashes]) -> Vec<Crashes> {
+    let again = |(number, crashes): (u64, &Crashes)| {
+        let mut more = crashes.clone();
+        let next = (1 + number % RESUMED, [How::Torn, How::After, How::Before][(number % 3) as usize]);
+        let lives = if more.agent.is_empty() { &mut more.controller } else { &mut more.agent };
+        lives.push(next);
+        more
+    };
+    (0..).zip(places).map(again).collect()
 }
 
 fn at(who: Who, places: Vec<(u64, How)>) -> Crashes {

@@ -1,8 +1,15 @@
-//! Our own processes, played in this one: a controller and an agent that can die and be started again.
+//! Our own processes, played in this one: a controller and an agent, each on a thread and a runtime of its own, so that it
+//! can be killed: from one moment to the next none of its tasks runs any more, whatever it was about to do.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+    time::Duration,
+};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use gantry_agent::{
     config::Settings,
     identity::{Identity, IdentityError},
@@ -12,80 +19,113 @@ use gantry_agent::{
     pipeline::PIPELINE,
     runner::Runner,
 };
-use gantry_controller::Controller;
+use gantry_controller::{Config, Controller};
 use gantry_proto::Redactor;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::oneshot, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{disk::FusedDisk, fuse::Fuse, store::FusedStore};
 
-/// What is dead has to be gone within this.
-const GONE: Duration = Duration::from_secs(20);
+/// What begins or ends has to have done so within this.
+const SOON: Duration = Duration::from_secs(20);
 
-/// A running controller.
-pub(super) struct ControllerLife {
+/// A process of ours.
+pub(super) struct Life {
     pub(super) fuse: Arc<Fuse>,
-    shutdown: CancellationToken,
-    serving: JoinSet<()>,
-}
-
-impl ControllerLife {
-    /// Starts it; the port that it gets stays its port.
-    pub(super) async fn start(config: &mut gantry_controller::Config, fuse: Fuse) -> anyhow::Result<Self> {
-        let fuse = Arc::new(fuse);
-        let controller = Controller::bind(config.clone(), Redactor::new()).await.context("starting the controller")?;
-        config.listen = controller.address();
-        let counted = fuse.clone();
-        let controller = controller.store_through(|inner| Arc::new(FusedStore { inner, fuse: counted }));
-        let (shutdown, mut serving) = (CancellationToken::new(), JoinSet::new());
-        let stop = shutdown.clone();
-        // An end with an error is what a dead store does; the check at the end sees what it means.
-        serving.spawn(async move { drop(controller.serve(stop).await) });
-        Ok(Self { fuse, shutdown, serving })
-    }
-
-    /// Ends it; behind a blown fuse it changes nothing any more.
-    pub(super) async fn end(mut self) -> anyhow::Result<()> {
-        self.shutdown.cancel();
-        timeout(GONE, self.serving.join_next()).await.context("the controller does not end")?;
-        Ok(())
-    }
-}
-
-/// A running agent.
-pub(super) struct AgentLife {
-    pub(super) fuse: Arc<Fuse>,
-    runner: Arc<Runner>,
+    /// Ends it in good order.
     stop: CancellationToken,
-    link: JoinSet<()>,
+    /// Ends it where it is.
+    kill: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
-impl AgentLife {
-    pub(super) async fn start(settings: &Settings, fuse: Fuse) -> anyhow::Result<Self> {
-        let fuse = Arc::new(fuse);
-        let settings = Arc::new(settings.clone());
-        let identity = timeout(GONE, identity(&settings)).await.context("the dead agent's lock stays")??;
-        let identity = Arc::new(identity);
-        let disk: Arc<dyn Disk> = Arc::new(FusedDisk(fuse.clone()));
+impl Life {
+    /// Lives on a thread of its own; returns once `live` has said what it has to say at its start.
+    async fn begin<T, F>(
+        fuse: Arc<Fuse>,
+        live: impl FnOnce(mpsc::Sender<T>, CancellationToken) -> F + Send + 'static,
+    ) -> anyhow::Result<(Self, T)>
+    where
+        T: Send + 'static,
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let (stop, (kill, killed), (say, said)) = (CancellationToken::new(), oneshot::channel(), mpsc::channel());
+        let token = stop.clone();
+        let thread = std::thread::Builder::new().name("life".to_owned()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let ended = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = killed => Ok(()),
+                    ended = Box::pin(live(say, token)) => ended,
+                }
+            });
+            // Every task of this life is dropped here; a thread that hangs in the fatal write is not waited for.
+            runtime.shutdown_background();
+            ended
+        })?;
+        let mut life = Self { fuse, stop, kill: Some(kill), thread: Some(thread) };
+        match tokio::task::spawn_blocking(move || said.recv_timeout(SOON)).await? {
+            Ok(first) => Ok((life, first)),
+            Err(_) => {
+                life.kill = None;
+                Err(life.join().await.err().unwrap_or_else(|| anyhow!("it did not begin within {SOON:?}")))
+            }
+        }
+    }
+
+    /// Ends it: killed when its fuse has blown, in good order otherwise.
+    pub(super) async fn end(mut self) -> anyhow::Result<()> {
+        if self.fuse.is_blown() {
+            self.kill = None;
+            self.join().await?;
+            // Nobody is left who could hear of it.
+            self.fuse.bury();
+            return Ok(());
+        }
+        self.stop.cancel();
+        self.join().await
+    }
+
+    async fn join(&mut self) -> anyhow::Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let joined = timeout(SOON, tokio::task::spawn_blocking(move || thread.join()));
+        let ended = joined.await.context("one of our processes does not end")??;
+        ended.map_err(|_| anyhow!("one of our processes panicked"))?
+    }
+}
+
+/// Starts a controller; the port that it gets stays its port.
+pub(super) async fn controller(config: &mut Config, fuse: Fuse) -> anyhow::Result<Life> {
+    let fuse = Arc::new(fuse);
+    let (settings, counted) = (config.clone(), fuse.clone());
+    let live = move |say: mpsc::Sender<SocketAddr>, stop| async move {
+        let controller = Controller::bind(settings, Redactor::new()).await.context("starting the controller")?;
+        let _ = say.send(controller.address());
+        let controller = controller.store_through(|inner| Arc::new(FusedStore { inner, fuse: counted }));
+        controller.serve(stop).await.context("the controller")
+    };
+    let (life, address) = Life::begin(fuse, live).await?;
+    config.listen = address;
+    Ok(life)
+}
+
+/// Starts an agent.
+pub(super) async fn agent(settings: &Settings, fuse: Fuse) -> anyhow::Result<Life> {
+    let fuse = Arc::new(fuse);
+    let (settings, disk) = (Arc::new(settings.clone()), FusedDisk(fuse.clone()));
+    let live = move |say: mpsc::Sender<()>, stop: CancellationToken| async move {
+        let identity = Arc::new(timeout(SOON, identity(&settings)).await.context("the dead agent's lock stays")??);
+        let disk: Arc<dyn Disk> = Arc::new(disk);
         let runner = Runner::start(settings.clone(), identity.clone(), Redactor::new(), PIPELINE, disk).await?;
         let listed = settings.clone();
         let link = Link::new(settings, identity, runner.clone(), Arc::new(move || iso::list(&listed)))?;
-        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let token = stop.clone();
-        tasks.spawn(async move { link.run(token).await });
-        Ok(Self { fuse, runner, stop, link: tasks })
-    }
-
-    /// Ends it: dead when its fuse has blown, in good order otherwise.
-    pub(super) async fn end(mut self) -> anyhow::Result<()> {
-        // First nobody hears it any more, then it may find out that it is dead.
-        self.link.abort_all();
-        while self.link.join_next().await.is_some() {}
-        self.fuse.bury();
-        self.stop.cancel();
-        ensure!(self.runner.shutdown(GONE).await, "the agent's jobs do not come to an end");
+        let _ = say.send(());
+        link.run(stop).await;
+        ensure!(runner.shutdown(SOON).await, "the agent's jobs do not come to an end");
         Ok(())
-    }
+    };
+    Ok(Life::begin(fuse, live).await?.0)
 }
 
 /// Who the agent is. The lock of the one that has died goes with the last of its threads.

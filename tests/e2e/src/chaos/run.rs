@@ -8,12 +8,7 @@ use tokio::time::{Instant, sleep};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use v1::job_service_client::JobServiceClient;
 
-use super::{
-    Crashes, End, Scenario, check,
-    fuse::Fuse,
-    parts::{AgentLife, ControllerLife},
-    site::Site,
-};
+use super::{Crashes, End, Scenario, check, fuse::Fuse, parts, site::Site};
 
 /// A run that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -52,9 +47,9 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran
     let mut site = Site::start(scenario).await?;
     let (mut agents, mut controllers) = (crashes.agent.iter().copied(), crashes.controller.iter().copied());
     let mut deaths = 0;
-    let mut controller = ControllerLife::start(&mut site.config, Fuse::new(controllers.next())).await?;
+    let mut controller = parts::controller(&mut site.config, Fuse::new(controllers.next())).await?;
     site.join()?;
-    let mut agent = AgentLife::start(&site.settings, Fuse::new(agents.next())).await?;
+    let mut agent = parts::agent(&site.settings, Fuse::new(agents.next())).await?;
     let mut client = client(&site)?;
     let job = JobId::new();
     let mut submitted = false;
@@ -63,12 +58,12 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran
         if agent.fuse.is_blown() {
             agent.end().await?;
             deaths += 1;
-            agent = AgentLife::start(&site.settings, Fuse::new(agents.next())).await?;
+            agent = parts::agent(&site.settings, Fuse::new(agents.next())).await?;
         }
         if controller.fuse.is_blown() {
             controller.end().await?;
             deaths += 1;
-            controller = ControllerLife::start(&mut site.config, Fuse::new(controllers.next())).await?;
+            controller = parts::controller(&mut site.config, Fuse::new(controllers.next())).await?;
         }
         if !submitted {
             // As `ctl` does it: the same id any number of times, until there is an answer.
@@ -96,7 +91,7 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran
     // A process that dies of the job's last words comes back once more.
     if controller.fuse.is_blown() {
         controller.end().await?;
-        controller = ControllerLife::start(&mut site.config, Fuse::new(None)).await?;
+        controller = parts::controller(&mut site.config, Fuse::new(None)).await?;
     }
     let log = log(&mut client, job).await?;
     let (agent_writes, controller_changes) = (agent.fuse.seen(), controller.fuse.seen());

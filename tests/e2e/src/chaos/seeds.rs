@@ -4,6 +4,7 @@
 use gantry_sim::{
     SimOptions,
     fault::{Action, Answer, Cut, Fault, Match, When},
+    modes::ToUpload,
 };
 
 use super::{Crashes, End, How, Scenario};
@@ -59,7 +60,10 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
     let fails = draw.one_in(4);
     let cancel_after = draw.one_in(4).then(|| 1 + draw.below(130));
     let faults: Vec<Fault> = (0..draw.below(4)).map(|number| fault(&mut draw, number)).collect();
+    let reading = [ToUpload::Remaining, ToUpload::Echo, ToUpload::SingleThenEmpty, ToUpload::Growing, ToUpload::Absent]
+        [draw.below(5) as usize];
     let change = move |options: &mut SimOptions| {
+        options.modes.to_upload = reading;
         options.faults.extend(faults.iter().cloned());
         if fails {
             options.modes.guest.installer = gantry_sim::guest::InstallerMode::Fails;

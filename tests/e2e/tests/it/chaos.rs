@@ -47,6 +47,15 @@ async fn the_agent_dies_in_a_failure_and_its_undo() {
 }
 
 #[tokio::test]
+async fn the_agent_dies_again_when_it_is_taken_up() {
+    let places = matrix::and_again(&matrix::places(&Scenario::undone(), Who::Agent).await.unwrap());
+    let step = places.len().div_ceil(SAMPLE).max(1);
+    let offset = usize::try_from(seed()).unwrap_or(0) % step;
+    let sample = places.into_iter().skip(offset).step_by(step);
+    hold(sample.map(|crashes| Case::of(Scenario::undone, crashes)).collect()).await;
+}
+
+#[tokio::test]
 async fn the_agent_dies_in_a_cancel() {
     sampled(Scenario::cancelled, Who::Agent).await;
 }
