@@ -124,7 +124,7 @@ pub async fn give_up(
         if !log.journal().tail().started {
             let (agent, agent_version) = (agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
             let steps = pipeline.iter().map(|step| step.info()).collect();
-            log.append(Body::JobStarted { agent, agent_version, steps, kept: Vec::new() }).await?;
+            log.append(Body::JobStarted { agent, agent_version, steps, kept: Vec::new(), taken_over: None }).await?;
         }
         log.append(last).await
     };
@@ -233,7 +233,7 @@ impl Walk {
         } else {
             let (agent, agent_version) = (self.job.agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
             let (steps, kept) = (self.table.clone(), self.job.kept.clone());
-            self.append(Body::JobStarted { agent, agent_version, steps, kept }).await?;
+            self.append(Body::JobStarted { agent, agent_version, steps, kept, taken_over: None }).await?;
             self.save_facts().await?;
         }
         self.job.log.tell_cancel().await.map_err(Halt::Broken)

@@ -202,6 +202,7 @@ impl Gateway {
                     job_id: job.job_id.clone(),
                     stored_seq: here.map_or(0, |(_, last_seq)| *last_seq),
                     unknown: here.is_none(),
+                    moved: false,
                 }
             }));
         }

@@ -160,6 +160,17 @@ impl v1::job_service_server::JobService for OperatorApi {
         Ok(Response::new(v1::SweepJobResponse { job: Some(self.jobs.describe(&row)) }))
     }
 
+    async fn decide_job(
+        &self,
+        _request: Request<v1::DecideJobRequest>,
+    ) -> Result<Response<v1::DecideJobResponse>, Status> {
+        Err(Status::unimplemented("decide"))
+    }
+
+    async fn move_job(&self, _request: Request<v1::MoveJobRequest>) -> Result<Response<v1::MoveJobResponse>, Status> {
+        Err(Status::unimplemented("move"))
+    }
+
     async fn get_job_result(
         &self,
         request: Request<v1::GetJobResultRequest>,

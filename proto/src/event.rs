@@ -38,6 +38,9 @@ pub enum Body {
         /// Steps that were done in an earlier epoch and are not done again.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         kept: Vec<StepId>,
+        /// The job comes from another agent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        taken_over: Option<TakenOver>,
     },
     /// A step begins, or begins again; `attempt` counts from 1.
     StepStarted { step: StepId, attempt: u32 },
@@ -59,6 +62,12 @@ pub enum Body {
     Paused { by: String, reason: String },
     /// The job goes on.
     Resumed { by: String },
+    /// The job cannot decide by itself: it waits for an operator.
+    OperatorNeeded { step: StepId, failure: Failure, choices: Vec<Choice> },
+    /// An operator has answered the event `question`, and the job goes by it.
+    OperatorDecided { question: u64, choice: String, by: String, reason: String },
+    /// The agent has let go of the job: its last event of the epoch, after which it touches nothing.
+    Surrendered { by: String, to: AgentId },
     /// The effects of a step are about to be removed.
     UndoStarted { step: StepId },
     /// The effects of a step have been removed, or not.
@@ -87,6 +96,26 @@ pub struct StepInfo {
     pub weight: u32,
     /// How many times the step is tried in all.
     pub attempts: u32,
+}
+
+/// A job that was moved to the agent that tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenOver {
+    /// The agent that had it.
+    pub from: AgentId,
+    /// Who moved it.
+    pub by: String,
+    /// That agent has confirmed that it stopped; false: the operator has vouched that it is off.
+    pub confirmed: bool,
+}
+
+/// One answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// Stable word, such as `look-again`.
+    pub id: String,
+    /// What follows from it.
+    pub text: String,
 }
 
 /// Why something failed, told so that a person can act.
@@ -202,6 +231,7 @@ impl Body {
             | Self::Intent { step, .. }
             | Self::IntentOutcome { step, .. }
             | Self::Fact { step, .. }
+            | Self::OperatorNeeded { step, .. }
             | Self::UndoStarted { step }
             | Self::UndoFinished { step, .. } => Some(step),
             Self::Note { step, .. } => step.as_ref(),
@@ -209,6 +239,8 @@ impl Body {
             | Self::CancelAccepted { .. }
             | Self::Paused { .. }
             | Self::Resumed { .. }
+            | Self::OperatorDecided { .. }
+            | Self::Surrendered { .. }
             | Self::JobFinished { .. }
             | Self::Unknown => None,
         }
@@ -223,7 +255,10 @@ impl Body {
             Self::JobFinished { outcome: JobOutcome::Failed, .. } => Level::Error,
             Self::JobFinished { outcome: JobOutcome::Cancelled, .. }
             | Self::CancelAccepted { .. }
-            | Self::Paused { .. } => Level::Warning,
+            | Self::Paused { .. }
+            | Self::OperatorNeeded { .. }
+            | Self::OperatorDecided { .. }
+            | Self::Surrendered { .. } => Level::Warning,
             Self::Intent { .. } | Self::IntentOutcome { .. } | Self::Fact { .. } | Self::Unknown => Level::Debug,
             _ => Level::Info,
         }

@@ -35,7 +35,7 @@ pub mod v1 {
 pub const PROTOCOL: u32 = 1;
 
 pub use error::Code;
-pub use event::{Body, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, UndoState};
+pub use event::{Body, Choice, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, TakenOver, UndoState};
 pub use id::{AgentId, JobId, StepId};
 pub use join::{JoinFile, OperatorProfile};
 pub use plan::{Plan, Secrets};

@@ -100,7 +100,7 @@ mod tests {
         let info = |id: &str| StepInfo { id: id.into(), title: id.into(), weight: 1, attempts: 1 };
         let steps = ["preflight", "upload-iso", "create-vm", "install"].map(info).to_vec();
         let agent = "a".parse().unwrap();
-        let started = Body::JobStarted { agent, agent_version: "1".into(), steps, kept: Vec::new() };
+        let started = Body::JobStarted { agent, agent_version: "1".into(), steps, kept: Vec::new(), taken_over: None };
         let events = std::iter::once(started).chain(bodies).zip(1..);
         let at = jiff::Timestamp::UNIX_EPOCH;
         let events: Vec<Event> = events.map(|(body, seq)| Event { seq, epoch: 1, at, body }).collect();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     StepId,
-    event::{Body, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, UndoState},
+    event::{Body, Choice, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, UndoState},
 };
 
 /// Notes of warning level and above that a view keeps; older ones go first.
@@ -39,6 +39,8 @@ pub struct JobView {
     pub cancelled_by: Option<String>,
     /// Who had it held; `None` when it is not held.
     pub paused_by: Option<String>,
+    /// What it could not decide; there until the step goes on or ends.
+    pub question: Option<Question>,
     /// How it ended.
     pub outcome: Option<JobOutcome>,
     /// What became of what it had made.
@@ -62,10 +64,27 @@ pub enum Phase {
     Running,
     /// Held at a safe point.
     Paused,
+    /// Waits for an operator's decision.
+    NeedsOperator,
     /// Steps are undone.
     Undoing,
     /// Ended.
     Finished,
+}
+
+/// What a job could not decide by itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Question {
+    /// The number of the event that asked.
+    pub seq: u64,
+    /// The step.
+    pub step: StepId,
+    /// What cannot be decided, and why.
+    pub failure: Failure,
+    /// The answers that it understands.
+    pub choices: Vec<Choice>,
+    /// The id of the choice, once an operator has made it.
+    pub decided: Option<String>,
 }
 
 /// One step.
@@ -158,11 +177,14 @@ impl JobView {
                 view.finished = Some(event.at);
                 view.failure = None;
             }),
-            Body::StepFailed { step, failure, will_retry, .. } => self.change(step, |view| {
-                view.state = if *will_retry { StepState::Retrying } else { StepState::Failed };
-                view.finished = Some(event.at);
-                view.failure = Some(failure.clone());
-            }),
+            Body::StepFailed { step, failure, will_retry, .. } => {
+                self.go_on();
+                self.change(step, |view| {
+                    view.state = if *will_retry { StepState::Retrying } else { StepState::Failed };
+                    view.finished = Some(event.at);
+                    view.failure = Some(failure.clone());
+                });
+            }
             Body::Note { .. } => self.note(event),
             Body::Intent { id, call, .. } => {
                 self.open_intents.insert(*id, call.clone());
@@ -182,6 +204,28 @@ impl JobView {
                 self.paused_by = Some(by.clone());
             }
             Body::Resumed { .. } => self.go_on(),
+            Body::OperatorNeeded { step, failure, choices } => {
+                self.go_on();
+                self.phase = Phase::NeedsOperator;
+                self.question = Some(Question {
+                    seq: event.seq,
+                    step: step.clone(),
+                    failure: failure.clone(),
+                    choices: choices.clone(),
+                    decided: None,
+                });
+            }
+            Body::OperatorDecided { question, choice, .. } => {
+                if let Some(asked) = self.question.as_mut().filter(|asked| asked.seq == *question) {
+                    asked.decided = Some(choice.clone());
+                    self.phase = Phase::Running;
+                }
+            }
+            Body::Surrendered { .. } => {
+                self.go_on();
+                self.question = None;
+                self.phase = Phase::Queued;
+            }
             Body::UndoStarted { step } => {
                 self.go_on();
                 // A step that is undone in order to be tried again does not make the whole job an undo.
@@ -199,6 +243,7 @@ impl JobView {
             Body::JobFinished { outcome, undo, failure, leftovers, result } => {
                 self.phase = Phase::Finished;
                 self.paused_by = None;
+                self.question = None;
                 self.finished = Some(event.at);
                 self.outcome = Some(*outcome);
                 self.undo = Some(*undo);
@@ -249,10 +294,11 @@ impl JobView {
 
     /// Whatever held the job holds it no longer.
     fn go_on(&mut self) {
-        if self.phase == Phase::Paused {
+        if matches!(self.phase, Phase::Paused | Phase::NeedsOperator) {
             self.phase = Phase::Running;
         }
         self.paused_by = None;
+        self.question = None;
     }
 
     fn start(&mut self, at: Timestamp, steps: &[StepInfo], kept: &[StepId]) {
@@ -267,6 +313,7 @@ impl JobView {
         self.notes.clear();
         self.cancelled_by = None;
         self.paused_by = None;
+        self.question = None;
         let step = |info: &StepInfo| {
             let view = StepView::waiting(info.clone());
             // Done in an earlier epoch: what it made is this job's, so it counts as tried.
@@ -362,6 +409,7 @@ mod tests {
             agent_version: "1".into(),
             steps: STEPS.map(info).to_vec(),
             kept: Vec::new(),
+            taken_over: None,
         }
     }
 
@@ -422,7 +470,7 @@ mod tests {
     #[test]
     fn a_new_epoch_begins_anew_but_for_facts_and_what_is_kept() {
         let Body::JobStarted { agent, agent_version, steps, .. } = started() else { unreachable!() };
-        let again = Body::JobStarted { agent, agent_version, steps, kept: vec!["upload-iso".into()] };
+        let again = Body::JobStarted { agent, agent_version, steps, kept: vec!["upload-iso".into()], taken_over: None };
         let fact = Body::Fact { step: "create-vm".into(), key: "vm".into(), value: Some(1.into()) };
         let cancel = Body::CancelAccepted { by: "op".into(), reason: String::new() };
         let ended = Body::JobFinished {
@@ -449,6 +497,31 @@ mod tests {
         assert_eq!((view.phase, view.paused_by), (Phase::Running, None));
         bodies.extend([pause(), Body::UndoStarted { step: "upload-iso".into() }]);
         assert_eq!(JobView::of(&log(bodies)).phase, Phase::Undoing, "a cancel goes through a pause");
+    }
+
+    #[test]
+    fn a_question_stands_until_the_step_goes_on_or_ends() {
+        let step = || StepId::from("create-vm");
+        let choice = Choice { id: "look-again".into(), text: "look again".into() };
+        let asked = Body::OperatorNeeded { step: step(), failure: Failure::default(), choices: vec![choice] };
+        let decided = |question| Body::OperatorDecided {
+            question,
+            choice: "look-again".into(),
+            by: "op".into(),
+            reason: String::new(),
+        };
+        let mut bodies = vec![started(), Body::StepStarted { step: step(), attempt: 1 }, asked, decided(2)];
+        let view = JobView::of(&log(bodies.clone()));
+        assert_eq!(view.phase, Phase::NeedsOperator, "an answer to another question is none");
+        bodies.push(decided(3));
+        let view = JobView::of(&log(bodies.clone()));
+        let chosen = view.question.as_ref().and_then(|asked| asked.decided.as_deref());
+        assert_eq!((view.phase, chosen), (Phase::Running, Some("look-again")));
+        bodies.push(Body::StepStarted { step: step(), attempt: 2 });
+        let view = JobView::of(&log(bodies.clone()));
+        assert_eq!((view.phase, view.question), (Phase::Running, None));
+        bodies.push(Body::Surrendered { by: "op".into(), to: "b".parse().unwrap() });
+        assert_eq!(JobView::of(&log(bodies)).phase, Phase::Queued, "until the other agent begins");
     }
 
     #[test]

@@ -6,7 +6,10 @@ use serde_json::Value;
 
 use crate::{
     Problem, Severity, Verdict,
-    event::{Body, Event, Extra, Failure, IntentResult, JobOutcome, Leftover, Level, Sample, StepInfo, UndoState},
+    event::{
+        Body, Choice, Event, Extra, Failure, IntentResult, JobOutcome, Leftover, Level, Sample, StepInfo, TakenOver,
+        UndoState,
+    },
     v1,
 };
 
@@ -119,6 +122,32 @@ impl From<v1::Leftover> for Leftover {
     }
 }
 
+impl From<Choice> for v1::Choice {
+    fn from(Choice { id, text }: Choice) -> Self {
+        Self { id, text }
+    }
+}
+
+impl From<v1::Choice> for Choice {
+    fn from(v1::Choice { id, text }: v1::Choice) -> Self {
+        Self { id, text }
+    }
+}
+
+impl From<&TakenOver> for v1::TakenOver {
+    fn from(TakenOver { from, by, confirmed }: &TakenOver) -> Self {
+        Self { from_agent: from.to_string(), by: by.clone(), confirmed: *confirmed }
+    }
+}
+
+impl TryFrom<v1::TakenOver> for TakenOver {
+    type Error = WireError;
+
+    fn try_from(v1::TakenOver { from_agent, by, confirmed }: v1::TakenOver) -> Result<Self, WireError> {
+        Ok(Self { from: from_agent.parse().map_err(|_| WireError("from_agent"))?, by, confirmed })
+    }
+}
+
 impl From<&Problem> for v1::Problem {
     fn from(problem: &Problem) -> Self {
         let severity = match problem.severity {
@@ -192,11 +221,12 @@ impl From<UndoState> for v1::UndoState {
 fn body_to_wire(body: &Body) -> Option<v1::event::Body> {
     use v1::event::Body as W;
     Some(match body.clone() {
-        Body::JobStarted { agent, agent_version, steps, kept } => W::JobStarted(v1::JobStarted {
+        Body::JobStarted { agent, agent_version, steps, kept, taken_over } => W::JobStarted(v1::JobStarted {
             agent_id: agent.to_string(),
             agent_version,
             steps: steps.iter().map(Into::into).collect(),
             kept: kept.into_iter().map(|step| step.0).collect(),
+            taken_over: taken_over.as_ref().map(Into::into),
         }),
         Body::StepStarted { step, attempt } => W::StepStarted(v1::StepStarted { step: step.0, attempt }),
         Body::StepSucceeded { step, elapsed_ms } => W::StepSucceeded(v1::StepSucceeded { step: step.0, elapsed_ms }),
@@ -225,6 +255,15 @@ fn body_to_wire(body: &Body) -> Option<v1::event::Body> {
         Body::CancelAccepted { by, reason } => W::CancelAccepted(v1::CancelAccepted { by, reason }),
         Body::Paused { by, reason } => W::Paused(v1::Paused { by, reason }),
         Body::Resumed { by } => W::Resumed(v1::Resumed { by }),
+        Body::OperatorNeeded { step, failure, choices } => W::OperatorNeeded(v1::OperatorNeeded {
+            step: step.0,
+            failure: Some((&failure).into()),
+            choices: choices.into_iter().map(Into::into).collect(),
+        }),
+        Body::OperatorDecided { question, choice, by, reason } => {
+            W::OperatorDecided(v1::OperatorDecided { question, choice, by, reason })
+        }
+        Body::Surrendered { by, to } => W::Surrendered(v1::Surrendered { by, to_agent: to.to_string() }),
         Body::UndoStarted { step } => W::UndoStarted(v1::UndoStarted { step: step.0 }),
         Body::UndoFinished { step, failure, removed } => {
             W::UndoFinished(v1::UndoFinished { step: step.0, failure: failure.as_ref().map(Into::into), removed })
@@ -248,6 +287,7 @@ fn body_from_wire(body: v1::event::Body) -> Option<Body> {
             agent_version: m.agent_version,
             steps: m.steps.into_iter().map(Into::into).collect(),
             kept: m.kept.iter().map(|step| step.as_str().into()).collect(),
+            taken_over: m.taken_over.and_then(|from| from.try_into().ok()),
         },
         W::StepStarted(m) => Body::StepStarted { step: m.step.as_str().into(), attempt: m.attempt },
         W::StepSucceeded(m) => Body::StepSucceeded { step: m.step.as_str().into(), elapsed_ms: m.elapsed_ms },
@@ -281,6 +321,15 @@ fn body_from_wire(body: v1::event::Body) -> Option<Body> {
         W::CancelAccepted(m) => Body::CancelAccepted { by: m.by, reason: m.reason },
         W::Paused(m) => Body::Paused { by: m.by, reason: m.reason },
         W::Resumed(m) => Body::Resumed { by: m.by },
+        W::OperatorNeeded(m) => Body::OperatorNeeded {
+            step: m.step.as_str().into(),
+            failure: m.failure.map(Into::into).unwrap_or_default(),
+            choices: m.choices.into_iter().map(Into::into).collect(),
+        },
+        W::OperatorDecided(m) => {
+            Body::OperatorDecided { question: m.question, choice: m.choice, by: m.by, reason: m.reason }
+        }
+        W::Surrendered(m) => Body::Surrendered { by: m.by, to: m.to_agent.parse().ok()? },
         W::UndoStarted(m) => Body::UndoStarted { step: m.step.as_str().into() },
         W::UndoFinished(m) => {
             Body::UndoFinished { step: m.step.as_str().into(), failure: m.failure.map(Into::into), removed: m.removed }

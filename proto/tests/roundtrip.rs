@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use gantry_proto::{
-    Body, Event, Failure, JobId, JobOutcome, Leftover, Level, Sample, StepInfo, UndoState,
+    Body, Choice, Event, Failure, JobId, JobOutcome, Leftover, Level, Sample, StepInfo, TakenOver, UndoState,
     event::{Extra, IntentResult},
     v1,
 };
@@ -32,6 +32,7 @@ fn bodies() -> Vec<Body> {
             agent_version: "1".into(),
             steps: vec![info],
             kept: vec!["preflight".into()],
+            taken_over: Some(TakenOver { from: "a0".parse().unwrap(), by: "me".into(), confirmed: true }),
         },
         Body::StepStarted { step: step(), attempt: 2 },
         Body::StepSucceeded { step: step(), elapsed_ms: 5 },
@@ -45,6 +46,13 @@ fn bodies() -> Vec<Body> {
         Body::CancelAccepted { by: "me".into(), reason: String::new() },
         Body::Paused { by: "me".into(), reason: "r".into() },
         Body::Resumed { by: "me".into() },
+        Body::OperatorNeeded {
+            step: step(),
+            failure: failure.clone(),
+            choices: vec![Choice { id: "look-again".into(), text: "t".into() }],
+        },
+        Body::OperatorDecided { question: 14, choice: "undo".into(), by: "me".into(), reason: "r".into() },
+        Body::Surrendered { by: "me".into(), to: "a2".parse().unwrap() },
         Body::UndoStarted { step: step() },
         Body::UndoFinished { step: step(), failure: Some(failure.clone()), removed: vec!["vm u".into()] },
         Body::UndoFinished { step: step(), failure: None, removed: vec![] },

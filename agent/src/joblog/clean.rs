@@ -56,6 +56,13 @@ impl Cleaner<'_> {
             }
             Body::Paused { by, reason } => Body::Paused { by: self.text(&by), reason: self.text(&reason) },
             Body::Resumed { by } => Body::Resumed { by: self.text(&by) },
+            Body::OperatorNeeded { step, failure, choices } => {
+                Body::OperatorNeeded { step, failure: self.failure(failure), choices }
+            }
+            Body::OperatorDecided { question, choice, by, reason } => {
+                Body::OperatorDecided { question, choice, by: self.text(&by), reason: self.text(&reason) }
+            }
+            Body::Surrendered { by, to } => Body::Surrendered { by: self.text(&by), to },
             Body::UndoFinished { step, failure, removed } => Body::UndoFinished {
                 step,
                 failure: failure.map(|failure| self.failure(failure)),

@@ -54,8 +54,10 @@ impl<'a> Line<'a> {
 /// What an event says, and its fields.
 pub(super) fn tell(body: &Body) -> (String, Extra) {
     match body {
-        Body::JobStarted { agent, agent_version, kept, .. } => {
-            let extra = json!({"agent": agent, "agent_version": agent_version, "kept": kept});
+        Body::JobStarted { agent, agent_version, kept, taken_over, .. } => {
+            let extra = json!({
+                "agent": agent, "agent_version": agent_version, "kept": kept, "taken_over": taken_over,
+            });
             ("the deployment begins".to_owned(), fields(extra))
         }
         Body::StepStarted { step, attempt } => (format!("{step} begins"), fields(json!({"attempt": attempt}))),
@@ -87,6 +89,19 @@ pub(super) fn tell(body: &Body) -> (String, Extra) {
             (format!("{by} holds the deployment"), fields(json!({"by": by, "reason": reason})))
         }
         Body::Resumed { by } => (format!("{by} lets the deployment go on"), fields(json!({"by": by}))),
+        Body::OperatorNeeded { failure, choices, .. } => {
+            let mut extra = failed(failure);
+            extra.extend(fields(json!({"choices": choices})));
+            (format!("an operator has to decide: {}", failure.message), extra)
+        }
+        Body::OperatorDecided { question, choice, by, reason } => (
+            format!("{by} decides: {choice}"),
+            fields(json!({"question": question, "choice": choice, "by": by, "reason": reason})),
+        ),
+        Body::Surrendered { by, to } => (
+            format!("the agent has let go of the deployment, which {by} moves to agent {to}"),
+            fields(json!({"by": by, "to": to})),
+        ),
         Body::UndoStarted { step } => (format!("{step} is being undone"), Extra::new()),
         Body::UndoFinished { step, failure: None, removed } => {
             (format!("{step} is undone"), fields(json!({"removed": removed})))

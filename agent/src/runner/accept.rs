@@ -86,7 +86,9 @@ impl Runner {
                 let trace = admit(order.trace);
                 self.retry(job, order.number, order.epoch, retry, trace).await
             }
-            None => Err(refused(Code::Incompatible, "this agent does not know the order: update the agent")),
+            Some(Kind::Decide(_) | Kind::Surrender(_) | Kind::TakeOver(_)) | None => {
+                Err(refused(Code::Incompatible, "this agent does not know the order: update the agent"))
+            }
         }
     }
 

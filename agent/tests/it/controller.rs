@@ -145,8 +145,12 @@ impl Controller {
 
 impl Session {
     pub(crate) async fn welcome(&self, stored: u64, heartbeat_ms: u32, silence_ms: u32) {
-        let place =
-            |job: &v1::JobPosition| v1::ReplayFrom { job_id: job.job_id.clone(), stored_seq: stored, unknown: false };
+        let place = |job: &v1::JobPosition| v1::ReplayFrom {
+            job_id: job.job_id.clone(),
+            stored_seq: stored,
+            unknown: false,
+            moved: false,
+        };
         let replay = self.hello.jobs.iter().map(place).collect();
         self.say(Out::Welcome(v1::Welcome {
             protocol: 1,

@@ -72,7 +72,13 @@ fn nothing_follows_the_last_event_of_an_epoch() {
     };
     let started = |journal: &Journal| {
         let agent = "a1".parse().unwrap();
-        journal.event(Body::JobStarted { agent, agent_version: "0".into(), steps: Vec::new(), kept: Vec::new() })
+        journal.event(Body::JobStarted {
+            agent,
+            agent_version: "0".into(),
+            steps: Vec::new(),
+            kept: Vec::new(),
+            taken_over: None,
+        })
     };
     {
         let (journal, _) = Journal::open(dir.path()).unwrap();

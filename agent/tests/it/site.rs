@@ -192,7 +192,9 @@ impl Site {
         journal.start(bench::start_record(1)).unwrap();
         let steps = pipeline.iter().map(|step| step.info()).collect();
         let agent = "a1".parse().unwrap();
-        journal.event(Body::JobStarted { agent, agent_version: "1".to_owned(), steps, kept: Vec::new() }).unwrap();
+        journal
+            .event(Body::JobStarted { agent, agent_version: "1".to_owned(), steps, kept: Vec::new(), taken_over: None })
+            .unwrap();
         let vm = serde_json::json!({"name": "cloudtower", "uuid": VM, "mac": MAC, "network_done": true});
         journal.event(Body::Fact { step: "create-vm".into(), key: "vm".to_owned(), value: Some(vm) }).unwrap();
         site

@@ -2,7 +2,7 @@
 //! once for ten percent or half a minute.
 
 use gantry_proto::{
-    Body, Event, Level, Sample, StepId,
+    Body, Event, Level, Sample, StepId, TakenOver,
     v1::{self, JobState},
 };
 use jiff::Timestamp;
@@ -76,9 +76,19 @@ impl Teller {
     fn event(&mut self, event: &Event, known: &Known) -> Option<String> {
         let step = |id: &StepId| step_name(known, id);
         Some(match &event.body {
-            Body::JobStarted { agent, agent_version, steps, kept } => {
+            Body::JobStarted { agent, agent_version, steps, kept, taken_over } => {
                 let kept = if kept.is_empty() { String::new() } else { format!(", {} kept", kept.len()) };
-                format!("agent {agent} (version {agent_version}) begins: {}{kept}", words::count(steps.len(), "step"))
+                let steps = words::count(steps.len(), "step");
+                let begins = format!("agent {agent} (version {agent_version}) begins: {steps}{kept}");
+                match taken_over {
+                    None => begins,
+                    Some(TakenOver { from, by, confirmed: true }) => {
+                        format!("{begins}; moved here by {by} from agent {from}, which has let go of the job")
+                    }
+                    Some(TakenOver { from, by, confirmed: false }) => {
+                        format!("{begins}; moved here by {by} from agent {from}, which {by} says is off")
+                    }
+                }
             }
             Body::StepStarted { step: id, attempt } => {
                 self.progress = None;
@@ -102,6 +112,14 @@ impl Teller {
             Body::Paused { by, reason } if reason.is_empty() => format!("held by {by}"),
             Body::Paused { by, reason } => format!("held by {by}: {reason}"),
             Body::Resumed { by } => format!("{by} lets the job go on"),
+            Body::OperatorNeeded { step: id, failure, choices } => {
+                let choices: Vec<String> =
+                    choices.iter().map(|choice| format!("{}: {}", choice.id, choice.text)).collect();
+                format!("{}: an operator has to decide: {}; choices: {}", step(id), failure.message, choices.join("; "))
+            }
+            Body::OperatorDecided { choice, by, reason, .. } if reason.is_empty() => format!("{by} decides: {choice}"),
+            Body::OperatorDecided { choice, by, reason, .. } => format!("{by} decides: {choice} ({reason})"),
+            Body::Surrendered { by, to } => format!("the agent has let go of the job, which {by} moves to agent {to}"),
             Body::UndoStarted { step: id } => format!("{}: undoing", step(id)),
             Body::UndoFinished { step: id, failure: Some(failure), .. } => {
                 format!("{}: undo failed: {}", step(id), failure.message)

@@ -72,9 +72,10 @@ pub(crate) struct State {
     pub(crate) reject: Option<v1::PlanRejected>,
     pub(crate) cancel_answer: Option<v1::Job>,
     pub(crate) cut_short: bool,
-    /// Pauses, resumes, retries and sweeps, in words.
+    /// Pauses, resumes, retries, sweeps, decisions and moves, in words.
     pub(crate) orders: Vec<String>,
     pub(crate) retry_answer: Option<v1::RetryJobResponse>,
+    pub(crate) move_answer: Option<v1::MoveJobResponse>,
 }
 
 /// The controller.
@@ -348,6 +349,27 @@ impl JobService for Service {
         let mut state = self.state.lock().unwrap();
         state.orders.push(format!("sweep {}", request.into_inner().job_id));
         Ok(Response::new(v1::SweepJobResponse { job: Some(state.job.clone()) }))
+    }
+
+    async fn decide_job(
+        &self,
+        request: Request<v1::DecideJobRequest>,
+    ) -> Result<Response<v1::DecideJobResponse>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        let request = request.into_inner();
+        state.orders.push(format!("decide {} for {}: {}", request.choice, request.question, request.reason));
+        Ok(Response::new(v1::DecideJobResponse { job: Some(state.job.clone()) }))
+    }
+
+    async fn move_job(&self, request: Request<v1::MoveJobRequest>) -> Result<Response<v1::MoveJobResponse>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        let request = request.into_inner();
+        let off = if request.old_agent_is_off { ", the old one is off" } else { "" };
+        state.orders.push(format!("move to {} with {} bytes{off}", request.agent_id, request.workbook.len()));
+        let answer = state.move_answer.clone().unwrap_or_default();
+        Ok(Response::new(v1::MoveJobResponse { job: Some(state.job.clone()), ..answer }))
     }
 
     async fn get_job_result(

@@ -34,6 +34,7 @@ pub(crate) fn begun() -> Body {
         agent_version: "0.1.0".into(),
         steps: steps.map(row).into(),
         kept: Vec::new(),
+        taken_over: None,
     }
 }
 

@@ -130,6 +130,8 @@ impl Jobs {
             current_step: progress.current_step.clone(),
             on_failure: on_failure.into(),
             refusal: row.refusal.clone(),
+            question: None,
+            moving_to: String::new(),
         }
     }
 

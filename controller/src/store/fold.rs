@@ -72,6 +72,7 @@ fn state(view: &JobView) -> JobState {
     match (view.phase, view.outcome) {
         (Phase::Queued, _) => JobState::Queued,
         (Phase::Paused, _) => JobState::Paused,
+        (Phase::NeedsOperator, _) => JobState::NeedsOperator,
         (Phase::Running | Phase::Undoing, _) => JobState::Running,
         (Phase::Finished, Some(JobOutcome::Succeeded)) => JobState::Succeeded,
         (Phase::Finished, Some(JobOutcome::Cancelled)) => JobState::Cancelled,
@@ -113,7 +114,13 @@ mod tests {
     fn started() -> Body {
         let info = |id: &str, weight| StepInfo { id: id.into(), title: id.into(), weight, attempts: 1 };
         let steps = vec![info("one", 30), info("two", 10)];
-        Body::JobStarted { agent: "a".parse().unwrap(), agent_version: "1".into(), steps, kept: Vec::new() }
+        Body::JobStarted {
+            agent: "a".parse().unwrap(),
+            agent_version: "1".into(),
+            steps,
+            kept: Vec::new(),
+            taken_over: None,
+        }
     }
 
     fn finished(outcome: JobOutcome) -> Body {

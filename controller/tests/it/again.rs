@@ -104,7 +104,7 @@ async fn a_retry_begins_the_next_epoch_once_and_the_log_goes_on() {
 
     let mut stream = watch(&mut client, job, 6).await;
     let Body::JobStarted { agent: id, agent_version, steps, .. } = started() else { unreachable!() };
-    let again = Body::JobStarted { agent: id, agent_version, steps, kept: vec!["preflight".into()] };
+    let again = Body::JobStarted { agent: id, agent_version, steps, kept: vec!["preflight".into()], taken_over: None };
     let finished = crate::agent::finished(JobOutcome::Succeeded);
     let events = wire(7, 2, vec![again, step("upload-iso"), done("upload-iso"), finished]);
     agent.tell_events(job, events).await;

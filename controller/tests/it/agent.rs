@@ -131,6 +131,7 @@ pub(crate) fn started() -> Body {
         agent_version: "0.1.0".into(),
         steps: vec![info("preflight", 10), info("upload-iso", 30)],
         kept: Vec::new(),
+        taken_over: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn begun() -> Body {
         agent_version: "1".into(),
         steps: steps.map(row).into(),
         kept: Vec::new(),
+        taken_over: None,
     }
 }
 
