@@ -170,6 +170,10 @@ pub struct InstallerFact {
     pub finished: bool,
     /// Starts made; one automatic re-run at most, after a recognised pre-check failure.
     pub starts: u32,
+    /// An operator has had the job taken up again: an installer that has ended without success is run once more.
+    pub again: bool,
+    /// It has failed half-way: this VM is not used again, unless an operator says so (`cloudtower.md` 2.4).
+    pub failed: bool,
     /// File name of the local log under `logs/`.
     pub local_log: Option<String>,
     /// Bytes of it that belong to `offset`: what a crash has left behind them is read again.
@@ -203,10 +207,13 @@ impl Facts {
         self.ours().into_iter().for_each(|leftover| self.leave(leftover));
     }
 
-    /// What is the job's again is no leftover: a new epoch goes on with it, or removes it.
+    /// A new epoch begins. What is the job's again is no leftover: the epoch goes on with it, or removes it.
     pub fn take_back(&mut self) {
         for own in self.ours() {
             self.no_longer_left(&own.kind, &own.id);
+        }
+        if let Some(installer) = self.installer.as_mut().filter(|installer| installer.starts > 0) {
+            installer.again = !installer.finished;
         }
     }
 

@@ -57,7 +57,7 @@ pub fn assess(
 ) -> Result<Vec<(StepId, Fate)>, String> {
     let first_open = view.steps.iter().position(|step| step.state != StepState::Done).unwrap_or(view.steps.len());
     let begin = match from {
-        None => first_open,
+        None => first_open.min(spoilt(view)),
         Some(id) => view.steps.iter().position(|step| step.info.id == *id).ok_or_else(|| {
             let names: Vec<&str> = view.steps.iter().map(|step| step.info.id.as_str()).collect();
             format!("the job has no step \"{id}\"; its steps are {}", names.join(", "))
@@ -79,6 +79,14 @@ pub fn assess(
         (step.info.id.clone(), fate)
     };
     Ok(view.steps.iter().enumerate().map(fate).collect())
+}
+
+/// The step from which on things have to be made anew, whatever is done: a VM in which the installer has failed half-way is
+/// not used again (`cloudtower.md` 2.4). An operator who knows better says where to begin.
+fn spoilt(view: &JobView) -> usize {
+    let failed = view.facts.get("installer").and_then(|installer| installer.get("failed")) == Some(&Value::Bool(true));
+    let vm = view.steps.iter().position(|step| failed && step.info.id.as_str() == "create-vm");
+    vm.unwrap_or(usize::MAX)
 }
 
 /// The value that a step has written into the world and that is to be another one now.
@@ -135,6 +143,26 @@ mod tests {
         assert_eq!(words(assess(&kept, Some(&"upload-iso".into()), None)), "krrr");
         assert_eq!(words(assess(&kept, Some(&"install".into()), None)), "kkbr");
         assert!(assess(&kept, Some(&"nonsense".into()), None).unwrap_err().contains("preflight, upload-iso"));
+    }
+
+    #[test]
+    fn a_vm_with_a_half_installation_is_made_anew_unless_told_otherwise() {
+        let mut bodies = failed_at_create();
+        bodies.pop();
+        bodies.push(Body::StepSucceeded { step: "create-vm".into(), elapsed_ms: 1 });
+        let installer = |failed: bool| Body::Fact {
+            step: "install".into(),
+            key: "installer".into(),
+            value: Some(json!({"failed": failed})),
+        };
+        bodies.push(Body::StepStarted { step: "install".into(), attempt: 1 });
+        bodies.push(installer(false));
+        let failure = Failure::default();
+        bodies.push(Body::StepFailed { step: "install".into(), attempt: 1, failure, will_retry: false });
+        assert_eq!(words(assess(&view(bodies.clone()), None, None)), "kkkr", "a failed pre-check");
+        bodies.push(installer(true));
+        assert_eq!(words(assess(&view(bodies.clone()), None, None)), "kkrr");
+        assert_eq!(words(assess(&view(bodies), Some(&"install".into()), None)), "kkkr");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    cluster, job, place,
+    cluster, evidence, job, place,
     story::{fields, permanent, story},
 };
 use crate::{
@@ -35,6 +35,7 @@ impl Step for CreateVm {
         cluster::enter(cx, facts);
         let begin = Instant::now();
         resolve(cx, facts).await?;
+        replace_spoilt(cx, facts).await?;
         make(cx, facts).await?;
         let elapsed = cx.settings.timing.told(begin.elapsed());
         *facts.timings.entry("vm_create_s".to_owned()).or_default() += elapsed;
@@ -72,6 +73,22 @@ async fn resolve(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     }
     facts.place = Some(place.fact);
     cx.save(facts).await
+}
+
+/// A VM in which the installer has failed half-way is not used again (`cloudtower.md` 2.4): a retry makes another one.
+async fn replace_spoilt(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+    let failed = facts.installer.as_ref().is_some_and(|installer| installer.failed);
+    let spoilt = facts
+        .vm
+        .as_ref()
+        .and_then(|vm| vm.uuid.clone())
+        .filter(|uuid| failed && facts.inside_of.as_ref() == Some(uuid));
+    let Some(uuid) = spoilt else { return Ok(()) };
+    let message = format!("the installer has failed in the VM {uuid}: it is removed, and another one is made");
+    cx.note(Level::Warning, "vm_replaced", message, fields(json!({"vm_uuid": uuid}))).await?;
+    evidence::of_installer(cx, facts).await?;
+    remove::undo(cx, facts).await?;
+    Ok(())
 }
 
 /// 3.2 and 3.3: looks, asks, waits, at most so many times.

@@ -362,6 +362,7 @@ async fn a_failed_check_is_tried_once_more_and_named() {
         .await;
         let failure = inside.fail(&Install).await;
         assert_eq!(failure.code, "installer_precheck_failed");
+        assert!(!inside.facts.installer.as_ref().unwrap().failed, "nothing is half-done");
         assert_eq!(failure.detail["failed_checks"], serde_json::json!([check]));
         assert!(failure.message.contains(check) && !failure.remedy.is_empty());
         assert!(failure.detail["last_lines"].as_array().unwrap().len() <= 50);
@@ -381,6 +382,29 @@ async fn an_installer_that_fails_or_dies_fails_at_once() {
         assert_eq!(inside.guest().deploys, 1, "no re-run");
         assert!(failure.detail["free_space"].as_str().is_some_and(|text| text.contains('%')), "{failure:?}");
     }
+}
+
+#[tokio::test]
+async fn a_retry_from_the_installer_on_runs_it_once_more() {
+    let mut inside = Inside::start(|options| options.modes.guest.installer = InstallerMode::Fails).await;
+    assert_eq!(inside.fail(&Install).await.code, "installer_failed");
+    inside.restart();
+    assert_eq!(inside.fail(&Install).await.code, "installer_failed");
+    assert_eq!(inside.guest().deploys, 1, "a restart alone is no retry");
+    assert!(inside.facts.installer.as_ref().unwrap().failed, "what is half-done is told to who makes VMs");
+
+    inside.facts.take_back();
+    assert_eq!(inside.fail(&Install).await.code, "installer_failed");
+    assert_eq!(inside.guest().deploys, 2, "one more in this epoch");
+    inside.modes(|modes| modes.guest.installer = InstallerMode::Succeeds);
+    inside.facts.take_back();
+    inside.run(&Install).await.unwrap();
+    assert!(inside.has("installer_run_again") && !inside.facts.installer.as_ref().unwrap().failed);
+    assert_eq!((inside.guest().deploys, inside.guest().stage), (3, Stage::Installed));
+
+    inside.facts.take_back();
+    inside.run(&Install).await.unwrap();
+    assert_eq!(inside.guest().deploys, 3, "what is installed is not installed again");
 }
 
 #[tokio::test]

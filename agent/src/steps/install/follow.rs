@@ -74,7 +74,7 @@ pub(super) async fn follow(cx: &StepCx, facts: &mut Facts) -> Result<(), StepErr
             Verdict::Finishing => return follow.succeeded(cx, facts, None).await,
             Verdict::Succeeded { rc } => return follow.succeeded(cx, facts, rc).await,
             Verdict::Failed { failed_checks, .. }
-                if !failed_checks.is_empty() && may_run_again(shell::installer(cx, facts).await?) =>
+                if may_run_again(shell::installer(cx, facts).await?, &failed_checks) =>
             {
                 follow.run_again(cx, facts, &failed_checks).await?;
             }
@@ -218,10 +218,17 @@ impl Follow {
         cx.note(Level::Info, "installer_succeeded", "CloudTower is installed", fields).await
     }
 
-    /// The documented recovery from a failed pre-check, once (`cloudtower.md` 2.4).
+    /// The documented recovery from a failed pre-check, once (`cloudtower.md` 2.4), or what an operator's retry asks for.
     async fn run_again(&mut self, cx: &StepCx, facts: &mut Facts, checks: &[String]) -> Result<(), StepError> {
-        let message = format!("the installer's pre-check {} failed; running it once more", checks.join(", "));
-        cx.note(Level::Warning, "installer_precheck_retry", message, extra([("checks", json!(checks))])).await?;
+        let (code, message) = if checks.is_empty() {
+            let message = "the installer has ended without success; as the job is retried, it is run once more in the \
+                           same VM (if that does not help: undo the job, and deploy anew)";
+            ("installer_run_again", message.to_owned())
+        } else {
+            let message = format!("the installer's pre-check {} failed; running it once more", checks.join(", "));
+            ("installer_precheck_retry", message)
+        };
+        cx.note(Level::Warning, code, message, extra([("checks", json!(checks))])).await?;
         start::start(cx, facts).await?;
         // The same file goes on; what it said before is no verdict on the second run.
         self.reader = Reader::default();
@@ -259,6 +266,8 @@ impl Follow {
                 "look at the VM's console for a reboot or a lack of memory, then retry the job",
             ),
         };
+        // A failed pre-check has changed nothing: the installer may run again in this VM.
+        shell::installer(cx, facts).await?.failed = checks.is_empty();
         self.story(cx, facts, story(code, message, remedy), rc).await
     }
 
@@ -272,6 +281,7 @@ impl Follow {
         };
         let remedy = "check disk space and disk latency in the VM (detail: free_space); raise timing.installer_limit_s \
                       if the cluster is just slow";
+        shell::installer(cx, facts).await?.failed = true;
         self.story(cx, facts, story("installer_timeout", message, remedy), None).await
     }
 
@@ -283,6 +293,7 @@ impl Follow {
         mut failure: Failure,
         rc: Option<i64>,
     ) -> Result<StepError, StepError> {
+        cx.save(facts).await?;
         let space = start::free_space(cx, facts).await?;
         let cut = |line: &String| cx.redactor.text(line).chars().take(DETAIL_LINE_MAX).collect::<String>();
         let tail: Vec<String> = self.reader.tail().iter().map(cut).collect();
@@ -299,9 +310,10 @@ impl Follow {
     }
 }
 
-/// One automatic re-run; also one that was written down before a restart, but perhaps not made.
-fn may_run_again(installer: &InstallerFact) -> bool {
-    installer.starts < STARTS || !installer.started
+/// One re-run in each epoch that a retry begins, and an automatic one after a failed pre-check; also one that was written
+/// down before a restart, but perhaps not made.
+fn may_run_again(installer: &InstallerFact, failed_checks: &[String]) -> bool {
+    installer.again || !installer.started || (!failed_checks.is_empty() && installer.starts < STARTS)
 }
 
 /// Our own log first, then that of an installation started by hand (C7).

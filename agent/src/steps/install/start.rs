@@ -27,7 +27,7 @@ pub(super) async fn start(cx: &StepCx, facts: &mut Facts) -> Result<(), StepErro
     let installer = shell::installer(cx, facts).await?;
     if installer.started || installer.starts == 0 {
         installer.starts += 1;
-        (installer.started, installer.pid) = (false, None);
+        (installer.started, installer.again, installer.failed, installer.pid) = (false, false, false, None);
     }
     let number = installer.starts;
     cx.save(facts).await?;

@@ -18,12 +18,12 @@ use gantry_e2e::chaos::{
 #[derive(Parser)]
 #[command(after_help = "\
 Examples:
-  cargo chaos                          every place of every matrix, then 200 random runs
+  cargo chaos                          every place of every matrix, then 2,000 random runs
   cargo chaos --seeds 2000             only random runs, so many
   cargo chaos --from 4711 --seeds 1    one random run again
   cargo chaos --real-processes 50      only rounds with real processes")]
 struct Args {
-    /// Random runs, without the matrices [default: the matrices and 200 random runs]
+    /// Random runs, without the matrices [default: the matrices and 2,000 random runs]
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
     /// Rounds with real processes: kill -9 at random, a line that goes bad; about half a minute each
@@ -35,17 +35,19 @@ struct Args {
 }
 
 /// Random runs behind the matrices.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 2_000;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
     let mut total = Tally::default();
     if args.seeds.is_none() && args.real_processes.is_none() {
-        let all: [(&str, Make); 3] = [
+        let all: [(&str, Make); 5] = [
             ("happy path", Scenario::happy),
             ("a failure and its undo", Scenario::undone),
             ("a cancel and its undo", Scenario::cancelled),
+            ("a pause and what follows", Scenario::held),
+            ("a failure and its retry", Scenario::retried),
         ];
         for (name, scenario) in all {
             for who in [Who::Agent, Who::Controller] {

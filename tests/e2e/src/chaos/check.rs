@@ -17,9 +17,14 @@ pub(super) async fn check(
     row: &v1::Job,
     log: &[v1::Event],
 ) -> anyhow::Result<End> {
-    let journal = journal(site, job).await?;
     let told: Vec<u64> = log.iter().map(|event| event.seq).collect();
     ensure!(told == (1..=told.len() as u64).collect::<Vec<_>>(), "the controller's log has a gap: {told:?}");
+    let journal = match journal(site, job).await? {
+        Some(journal) => journal,
+        // Cancelled before it was ever sent: the controller has written the one event.
+        None => log.iter().cloned().map(Event::try_from).collect::<Result<_, _>>().context("the controller's log")?,
+    };
+    ensure!(journal.iter().filter(|event| !is_end(event)).count() > 0 || log.len() == 1, "a log of ends alone");
     let written: Vec<v1::Event> = journal.iter().map(Into::into).collect();
     ensure!(
         log.len() == written.len(),
@@ -30,17 +35,17 @@ pub(super) async fn check(
     for (told, written) in log.iter().zip(&written) {
         ensure!(told == written, "event {} differs: told {told:?}, written {written:?}", told.seq);
     }
-    let finished = |event: &&Event| matches!(event.body, gantry_proto::Body::JobFinished { .. });
-    ensure!(journal.iter().filter(finished).count() == 1, "the job has not ended exactly once");
+    let ends: Vec<u32> = journal.iter().filter(|event| is_end(event)).map(|event| event.epoch).collect();
+    ensure!(ends == (1..=row.epoch).collect::<Vec<_>>(), "not one end for each epoch: {ends:?} of {}", row.epoch);
 
-    let why = || format!("{:?}", row.failure);
+    let why =
+        || row.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message)).unwrap_or_default();
     let end = match (row.state(), row.undo()) {
         (v1::JobState::Succeeded, _) => End::Succeeded,
         (v1::JobState::Failed, v1::UndoState::RolledBack | v1::UndoState::Nothing) => End::FailedAndUndone,
         (v1::JobState::Cancelled, v1::UndoState::RolledBack | v1::UndoState::Nothing) => End::CancelledAndUndone,
         (state, undo) => {
-            let last = journal.last().map(|event| &event.body);
-            anyhow::bail!("the job ended as {state:?} with {undo:?}: {}: {last:?}", why())
+            anyhow::bail!("the job ended as {state:?} with {undo:?} in epoch {}: {}", row.epoch, why())
         }
     };
     ensure!(scenario.ends.contains(&end), "the job ended as {end:?}: {}", why());
@@ -71,8 +76,16 @@ fn sha256_of(path: &std::path::Path) -> anyhow::Result<String> {
     Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-async fn journal(site: &Site, job: JobId) -> anyhow::Result<Vec<Event>> {
+fn is_end(event: &Event) -> bool {
+    matches!(event.body, gantry_proto::Body::JobFinished { .. })
+}
+
+/// What the agent has written; `None`: it never had the job.
+async fn journal(site: &Site, job: JobId) -> anyhow::Result<Option<Vec<Event>>> {
     let dir = site.settings.data_dir.join("jobs").join(job.to_string());
+    if !dir.exists() {
+        return Ok(None);
+    }
     let (journal, _) =
         tokio::task::spawn_blocking(move || Journal::open(&dir)).await?.context("the agent's journal")?;
     let mut reader = journal.events_after(0);
@@ -80,7 +93,7 @@ async fn journal(site: &Site, job: JobId) -> anyhow::Result<Vec<Event>> {
     loop {
         let page = reader.page(500, 1 << 20).await?;
         if page.is_empty() {
-            return Ok(all);
+            return Ok(Some(all));
         }
         all.extend(page);
     }

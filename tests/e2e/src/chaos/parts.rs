@@ -3,7 +3,6 @@
 
 use std::{
     future::Future,
-    net::SocketAddr,
     sync::{Arc, mpsc},
     thread::JoinHandle,
     time::Duration,
@@ -40,15 +39,11 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Lives on a thread of its own; returns once `live` has said what it has to say at its start.
-    async fn begin<T, F>(
+    /// Lives on a thread of its own; returns once `live` says that it has begun.
+    async fn begin<F: Future<Output = anyhow::Result<()>>>(
         fuse: Arc<Fuse>,
-        live: impl FnOnce(mpsc::Sender<T>, CancellationToken) -> F + Send + 'static,
-    ) -> anyhow::Result<(Self, T)>
-    where
-        T: Send + 'static,
-        F: Future<Output = anyhow::Result<()>>,
-    {
+        live: impl FnOnce(mpsc::Sender<()>, CancellationToken) -> F + Send + 'static,
+    ) -> anyhow::Result<Self> {
         let (stop, (kill, killed), (say, said)) = (CancellationToken::new(), oneshot::channel(), mpsc::channel());
         let token = stop.clone();
         let thread = std::thread::Builder::new().name("life".to_owned()).spawn(move || {
@@ -66,7 +61,7 @@ impl Life {
         })?;
         let mut life = Self { fuse, stop, kill: Some(kill), thread: Some(thread) };
         match tokio::task::spawn_blocking(move || said.recv_timeout(SOON)).await? {
-            Ok(first) => Ok((life, first)),
+            Ok(()) => Ok(life),
             Err(_) => {
                 life.kill = None;
                 Err(life.join().await.err().unwrap_or_else(|| anyhow!("it did not begin within {SOON:?}")))
@@ -75,7 +70,7 @@ impl Life {
     }
 
     /// Ends it: killed when its fuse has blown, in good order otherwise.
-    pub(super) async fn end(mut self) -> anyhow::Result<()> {
+    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
         if self.fuse.is_blown() {
             self.kill = None;
             self.join().await?;
@@ -95,19 +90,17 @@ impl Life {
     }
 }
 
-/// Starts a controller; the port that it gets stays its port.
-pub(super) async fn controller(config: &mut Config, fuse: Fuse) -> anyhow::Result<Life> {
+/// Starts a controller.
+pub(super) async fn controller(config: &Config, fuse: Fuse) -> anyhow::Result<Life> {
     let fuse = Arc::new(fuse);
     let (settings, counted) = (config.clone(), fuse.clone());
-    let live = move |say: mpsc::Sender<SocketAddr>, stop| async move {
+    let live = move |say: mpsc::Sender<()>, stop| async move {
         let controller = Controller::bind(settings, Redactor::new()).await.context("starting the controller")?;
-        let _ = say.send(controller.address());
+        let _ = say.send(());
         let controller = controller.store_through(|inner| Arc::new(FusedStore { inner, fuse: counted }));
         controller.serve(stop).await.context("the controller")
     };
-    let (life, address) = Life::begin(fuse, live).await?;
-    config.listen = address;
-    Ok(life)
+    Life::begin(fuse, live).await
 }
 
 /// Starts an agent.
@@ -125,7 +118,7 @@ pub(super) async fn agent(settings: &Settings, fuse: Fuse) -> anyhow::Result<Lif
         ensure!(runner.shutdown(SOON).await, "the agent's jobs do not come to an end");
         Ok(())
     };
-    Ok(Life::begin(fuse, live).await?.0)
+    Life::begin(fuse, live).await
 }
 
 /// Who the agent is. The lock of the one that has died goes with the last of its threads.

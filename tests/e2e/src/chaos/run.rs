@@ -1,19 +1,25 @@
-//! One run: starts everything, submits a job, lets our processes die as planned and come back, waits for the end, checks.
+//! One run: starts everything, submits a job, lets our processes die as planned and come back, does what operators do,
+//! waits for the end, checks.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use gantry_proto::{JobId, v1};
 use tokio::time::{Instant, sleep};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use v1::job_service_client::JobServiceClient;
 
-use super::{Crashes, End, Scenario, check, fuse::Fuse, parts, site::Site};
+use super::{
+    Crashes, End, Happening, Moment, Scenario, check,
+    follow::Follower,
+    operator::{Asked, Operator},
+    site::Site,
+    stage::Stage,
+};
+use crate::proxy::Mode;
 
 /// A run that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(60);
-/// Between two looks at the job.
-const LOOK: Duration = Duration::from_millis(5);
+/// Before something that had no answer is asked again.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// What a run has shown.
 #[derive(Clone, Debug)]
@@ -35,7 +41,7 @@ pub struct Ran {
 /// # Errors
 /// Whatever the product has not kept: told with what was seen.
 pub async fn run(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran> {
-    let what = || format!("{} (seed {}), {crashes:?}", scenario.name, scenario.seed);
+    let what = || format!("{} (seed {}), {:?}, {crashes:?}", scenario.name, scenario.seed, scenario.moments);
     let began = Instant::now();
     let ran = tokio::time::timeout(LIMIT, Box::pin(carry_out(scenario, crashes))).await;
     let mut ran = ran.with_context(|| format!("not done after {LIMIT:?}: {}", what()))?.with_context(what)?;
@@ -45,101 +51,139 @@ pub async fn run(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran> 
 
 async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran> {
     let mut site = Site::start(scenario).await?;
-    let (mut agents, mut controllers) = (crashes.agent.iter().copied(), crashes.controller.iter().copied());
-    let mut deaths = 0;
-    let mut controller = parts::controller(&mut site.config, Fuse::new(controllers.next())).await?;
-    site.join()?;
-    let mut agent = parts::agent(&site.settings, Fuse::new(agents.next())).await?;
-    let mut client = client(&site)?;
+    let mut stage = Stage::start(&mut site, crashes).await?;
     let job = JobId::new();
-    let mut submitted = false;
-    let mut cancelled = scenario.cancel_after.is_none();
+    let mut operator = Operator::new(&site, job)?;
+    while operator.submit(&site, scenario.retried).await? == Asked::Lost {
+        stage.revive(&site).await?;
+        or_death(&stage, sleep(AGAIN)).await;
+    }
+    let mut play =
+        Play { scenario, follower: Follower::start(operator.watcher(), job), operator, due: Vec::new(), next: 0 };
+    play.to_the_end(&mut stage, &site).await?;
+    // A process that dies of the job's last words comes back once more.
     let row = loop {
-        if agent.fuse.is_blown() {
-            agent.end().await?;
-            deaths += 1;
-            agent = parts::agent(&site.settings, Fuse::new(agents.next())).await?;
-        }
-        if controller.fuse.is_blown() {
-            controller.end().await?;
-            deaths += 1;
-            controller = parts::controller(&mut site.config, Fuse::new(controllers.next())).await?;
-        }
-        if !submitted {
-            // As `ctl` does it: the same id any number of times, until there is an answer.
-            submitted = submit(&mut client, &site, job).await?;
-        } else if let Ok(answer) = client.get_job(v1::GetJobRequest { job_id: job.to_string() }).await {
-            let row = answer.into_inner().job.context("no job in the answer")?;
-            if matches!(row.state(), v1::JobState::Succeeded | v1::JobState::Failed | v1::JobState::Cancelled) {
-                break row;
-            }
-            if !cancelled && scenario.cancel_after.is_some_and(|after| row.last_seq >= after) {
-                let request = v1::CancelJobRequest {
-                    job_id: job.to_string(),
-                    reason: "chaos".to_owned(),
-                    request_id: "chaos".to_owned(),
-                };
-                cancelled = client.cancel_job(request).await.is_ok();
-            }
-        }
-        tokio::select! {
-            () = agent.fuse.blown() => {}
-            () = controller.fuse.blown() => {}
-            () = sleep(LOOK) => {}
+        stage.revive(&site).await?;
+        match play.operator.job().await? {
+            Some(row) => break row,
+            None => or_death(&stage, sleep(AGAIN)).await,
         }
     };
-    // A process that dies of the job's last words comes back once more.
-    if controller.fuse.is_blown() {
-        controller.end().await?;
-        controller = parts::controller(&mut site.config, Fuse::new(None)).await?;
-    }
-    let log = log(&mut client, job).await?;
-    let (agent_writes, controller_changes) = (agent.fuse.seen(), controller.fuse.seen());
-    agent.end().await?;
-    controller.end().await?;
-    let end = check::check(&site, scenario, job, &row, &log).await?;
+    let (agent_writes, controller_changes) = stage.counts();
+    let deaths = stage.deaths;
+    stage.end().await?;
+    let end = check::check(&site, scenario, job, &row, &play.follower.events()).await?;
     site.sim.stop().await;
     Ok(Ran { end, agent_writes, controller_changes, crashes: deaths, took: Duration::ZERO })
 }
 
-fn client(site: &Site) -> anyhow::Result<JobServiceClient<Channel>> {
-    let data = &site.config.data;
-    let read = |name: &str| std::fs::read(data.join(name)).with_context(|| format!("reading {name}"));
-    let tls = ClientTlsConfig::new()
-        .domain_name("127.0.0.1")
-        .ca_certificate(Certificate::from_pem(read("ca/ca.pem")?))
-        .identity(Identity::from_pem(read("operators/admin/cert.pem")?, read("operators/admin/key.pem")?));
-    let endpoint = Endpoint::from_shared(format!("https://{}", site.config.listen))?.tls_config(tls)?;
-    // Connects anew whenever it is needed: a controller that was killed is found again.
-    Ok(JobServiceClient::new(endpoint.timeout(Duration::from_secs(5)).connect_lazy()))
-}
-
-/// True: stored. False: no answer, or no agent yet; to be asked again.
-async fn submit(client: &mut JobServiceClient<Channel>, site: &Site, job: JobId) -> anyhow::Result<bool> {
-    let request = v1::SubmitJobRequest {
-        job_id: job.to_string(),
-        workbook: site.workbook.clone(),
-        file_name: "plan.xlsx".to_owned(),
-        ..Default::default()
-    };
-    match client.submit_job(request).await {
-        Ok(answer) => match answer.into_inner().outcome {
-            Some(v1::submit_job_response::Outcome::Accepted(_)) => Ok(true),
-            other => bail!("the workbook is not taken: {other:?}"),
-        },
-        Err(_) => Ok(false),
+async fn or_death(stage: &Stage, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stage.death() => {}
+        () = other => {}
     }
 }
 
-/// The controller's whole log.
-async fn log(client: &mut JobServiceClient<Channel>, job: JobId) -> anyhow::Result<Vec<v1::Event>> {
-    let request = v1::WatchJobRequest { job_id: job.to_string(), after_seq: 0, no_follow: true };
-    let mut stream = client.watch_job(request).await.context("reading the log")?.into_inner();
-    let mut all = Vec::new();
-    while let Some(answer) = stream.message().await.context("reading the log")? {
-        if let Some(v1::watch_job_response::Item::Event(event)) = answer.item {
-            all.push(event);
+/// The operators' part of a run.
+struct Play<'a> {
+    scenario: &'a Scenario,
+    follower: Follower,
+    operator: Operator,
+    /// What is to be asked, and has no answer yet.
+    due: Vec<(Wish, String)>,
+    /// The first moment that has not come.
+    next: usize,
+}
+
+/// What is asked of the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Cancel,
+    Pause,
+    Resume,
+    Retry,
+}
+
+impl Play<'_> {
+    async fn to_the_end(&mut self, stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
+        let mut released = 0;
+        let mut retried = !self.scenario.retried;
+        loop {
+            stage.revive(site).await?;
+            let seen = self.follower.seen();
+            if let Some(broken) = seen.broken {
+                bail!("{broken}");
+            }
+            let state = seen.job.as_ref().map(v1::Job::state);
+            if seen.ended {
+                let failed = state == Some(v1::JobState::Failed);
+                if failed && !retried {
+                    retried = true;
+                    site.repair();
+                    self.wish(Wish::Retry);
+                } else if !self.due.iter().any(|(wish, _)| *wish == Wish::Retry) {
+                    return Ok(());
+                }
+            } else {
+                self.moments(seen.last_seq, stage, site).await?;
+                if let Some(held_by) = seen.held_by.filter(|event| *event > released) {
+                    released = held_by;
+                    self.wish(Wish::Resume);
+                }
+            }
+            self.ask().await?;
+            let again = async { if self.due.is_empty() { std::future::pending().await } else { sleep(AGAIN).await } };
+            tokio::select! {
+                () = stage.death() => {}
+                () = self.follower.changed() => {}
+                () = again => {}
+            }
         }
     }
-    Ok(all)
+
+    fn wish(&mut self, wish: Wish) {
+        let name = self.operator.wish();
+        self.due.push((wish, name));
+    }
+
+    /// What is to happen when the log has so many events.
+    async fn moments(&mut self, last_seq: u64, stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
+        while let Some(Moment { what, .. }) = self.scenario.moments.get(self.next).filter(|next| next.after <= last_seq)
+        {
+            self.next += 1;
+            match *what {
+                Happening::Cancel => self.wish(Wish::Cancel),
+                Happening::Pause => self.wish(Wish::Pause),
+                Happening::Cut => site.line()?.cut(),
+                Happening::Silence(limit) => {
+                    site.line()?.set(Mode::black_hole());
+                    or_death(stage, sleep(limit)).await;
+                    site.line()?.set(Mode::PASS);
+                }
+                Happening::RestartAgent => stage.restart_agent(site).await?,
+                Happening::RestartController => stage.restart_controller(site).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks what is due, in order: what has no answer stays so.
+    async fn ask(&mut self) -> anyhow::Result<()> {
+        while let Some((wish, name)) = self.due.first().cloned() {
+            let asked = match wish {
+                Wish::Cancel => self.operator.cancel(&name).await?,
+                Wish::Pause => self.operator.pause(&name).await?,
+                Wish::Resume => self.operator.resume(&name).await?,
+                Wish::Retry => self.operator.retry(&name).await?,
+            };
+            if asked == Asked::Lost {
+                return Ok(());
+            }
+            self.due.remove(0);
+            if wish == Wish::Retry {
+                self.follower.go_on();
+            }
+        }
+        Ok(())
+    }
 }

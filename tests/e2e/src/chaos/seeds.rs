@@ -1,5 +1,7 @@
-//! Runs that a seed makes up: faults of the outside world, crashes of both sides, a cancel. The same seed makes up the same
-//! run, as far as the simulator's determinism goes.
+//! Runs that a seed makes up: faults of the outside world, crashes and restarts of both sides, cuts of the line, pauses, a
+//! cancel, a retry. The same seed makes up the same run, as far as the simulator's determinism goes.
+
+use std::time::Duration;
 
 use gantry_sim::{
     SimOptions,
@@ -7,7 +9,7 @@ use gantry_sim::{
     modes::ToUpload,
 };
 
-use super::{Crashes, End, How, Scenario};
+use super::{Crashes, End, Happening, How, Moment, Scenario};
 
 /// A small generator (splitmix64): what a seed means must not change with a library.
 struct Draw(u64);
@@ -58,7 +60,11 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
         crashes.controller.push((1 + draw.below(60), draw.how()));
     }
     let fails = draw.one_in(4);
-    let cancel_after = draw.one_in(4).then(|| 1 + draw.below(130));
+    let cancel_after = draw.one_in(4).then(|| draw.below(130));
+    let retried = fails && cancel_after.is_none() && draw.one_in(2);
+    let mut moments: Vec<Moment> = (0..draw.below(4)).map(|_| moment(&mut draw)).collect();
+    moments.extend(cancel_after.map(|after| Moment { after, what: Happening::Cancel }));
+    moments.sort_by_key(|moment| moment.after);
     let faults: Vec<Fault> = (0..draw.below(4)).map(|number| fault(&mut draw, number)).collect();
     let reading = [ToUpload::Remaining, ToUpload::Echo, ToUpload::SingleThenEmpty, ToUpload::Growing, ToUpload::Absent]
         [draw.below(5) as usize];
@@ -69,15 +75,26 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
             options.modes.guest.installer = gantry_sim::guest::InstallerMode::Fails;
         }
     };
-    let ends: &[End] = match (fails, cancel_after.is_some()) {
+    let ends: &[End] = match (fails && !retried, cancel_after.is_some()) {
         (false, false) => &[End::Succeeded],
         (true, false) => &[End::FailedAndUndone],
         (false, true) => &[End::CancelledAndUndone, End::Succeeded],
         (true, true) => &[End::CancelledAndUndone, End::FailedAndUndone],
     };
-    let scenario =
-        Scenario { name: format!("made up by seed {seed}"), seed, change: Box::new(change), cancel_after, ends };
+    let name = format!("made up by seed {seed}");
+    let scenario = Scenario { name, seed, change: Box::new(change), moments, retried, ends };
     (scenario, crashes)
+}
+
+fn moment(draw: &mut Draw) -> Moment {
+    let what = match draw.below(5) {
+        0 => Happening::Cut,
+        1 => Happening::Silence(Duration::from_millis(20 + draw.below(200))),
+        2 => Happening::RestartAgent,
+        3 => Happening::RestartController,
+        _ => Happening::Pause,
+    };
+    Moment { after: draw.below(140), what }
 }
 
 fn fault(draw: &mut Draw, number: u64) -> Fault {

@@ -2,7 +2,7 @@
 //! addresses no other run uses.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -14,7 +14,10 @@ use gantry_sim::{Sim, SimOptions, iso::Iso, options::Storage, workbook::Workbook
 use tempfile::TempDir;
 
 use super::Scenario;
-use crate::lab::{AGENT, ISO_NAME, SITE, cell_text};
+use crate::{
+    lab::{AGENT, ISO_NAME, SITE, cell_text},
+    proxy::Proxy,
+};
 
 /// Virtual seconds in one real second.
 const SCALE: f64 = 2_000.0;
@@ -23,6 +26,9 @@ const PATIENCE: f64 = 60.0;
 /// Bytes of a chunk; the ISO has four of them and one byte more.
 const CHUNK: u64 = 16 << 10;
 
+/// The controller's port.
+const PORT: u16 = 7443;
+
 /// The site.
 pub(super) struct Site {
     pub(super) sim: Sim,
@@ -30,6 +36,7 @@ pub(super) struct Site {
     pub(super) settings: Settings,
     pub(super) workbook: Vec<u8>,
     pub(super) dir: TempDir,
+    line: Option<Proxy>,
 }
 
 impl Site {
@@ -66,8 +73,9 @@ impl Site {
         let sim = Sim::start(options).await.context("starting the simulator")?;
 
         let mut config = Config { data: dir.path().join("controller"), ..Config::default() };
-        config.listen = "127.0.0.1:0".parse()?;
-        config.names = vec!["127.0.0.1".to_owned()];
+        // A port of its own that nobody is given by chance: it must be free again when the controller comes back.
+        config.listen = SocketAddr::new(at(2).into(), PORT);
+        config.names = vec!["127.0.0.1".to_owned(), at(2).to_string()];
         config.drain_ms = 500;
         (config.link.heartbeat_ms, config.link.silence_ms) = (500, 2_000);
 
@@ -107,14 +115,29 @@ impl Site {
         settings.fisheye.request_timeout_ms = 3_000;
         std::fs::create_dir_all(&settings.iso_dir)?;
         Iso::new(4 * CHUNK + 1).seed(scenario.seed).write(&settings.iso_dir.join(ISO_NAME))?;
-        Ok(Self { sim, config, settings, workbook: workbook.bytes(), dir })
+        Ok(Self { sim, config, settings, workbook: workbook.bytes(), dir, line: None })
     }
 
-    /// The agent's join file, once the controller has its port.
-    pub(super) fn join(&self) -> anyhow::Result<()> {
-        let config = Config { url: format!("https://{}", self.config.listen), ..self.config.clone() };
+    /// The line to the controller, once that has its port, and the agent's join file, which leads through it.
+    pub(super) fn join(&mut self) -> anyhow::Result<()> {
+        let line = Proxy::start(self.config.listen).context("starting the line")?;
+        let config = Config { url: format!("https://{}", line.address()), ..self.config.clone() };
         setup::join_file(&config, AGENT, SITE, &self.dir.path().join("join.json")).context("making the join file")?;
+        self.line = Some(line);
         Ok(())
+    }
+
+    /// The line between agent and controller.
+    pub(super) fn line(&self) -> anyhow::Result<&Proxy> {
+        self.line.as_ref().context("the site has no line yet")
+    }
+
+    /// What made the job fail is put right.
+    pub(super) fn repair(&self) {
+        let core = self.sim.core();
+        let mut modes = core.modes().as_ref().clone();
+        modes.guest.installer = gantry_sim::guest::InstallerMode::Succeeds;
+        core.set_modes(modes);
     }
 }
 

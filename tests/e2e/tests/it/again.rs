@@ -60,12 +60,14 @@ async fn a_job_that_was_kept_is_taken_up_again_and_then_swept() -> anyhow::Resul
     let dry = lab.ctl_json(&["-o", "json", "retry", &job, "--dry-run"]).await?;
     let fate =
         |step: &str| dry["steps"].as_array().unwrap().iter().find(|one| one["step"] == step).unwrap()["fate"].clone();
-    assert_eq!((fate("create-vm"), fate("install"), &dry["accepted"]), (json!("kept"), json!("redone"), &json!(false)));
-    // The installer fails again: the second epoch keeps everything too.
+    let (image, before) = (fate("upload-iso"), (fate("create-vm"), fate("install")));
+    assert_eq!((image, before, &dry["accepted"]), (json!("kept"), (json!("redone"), json!("redone")), &json!(false)));
+    // The installer fails again: the second epoch keeps everything too, but in a VM that no installer had spoilt.
     let retried = lab.ctl(&["retry", &job, "--watch"]).await?;
     assert_eq!(retried.status.code(), Some(4), "{}\n{}", gantry_e2e::lab::text(&retried), lab.logs());
     assert_eq!(vms(&lab).await?.len(), 1);
-    assert_eq!(vms(&lab).await?[0]["uuid"], vm, "the same VM");
+    let (spoilt, vm) = (vm, vms(&lab).await?[0]["uuid"].clone());
+    assert_ne!(vm, spoilt, "another VM");
 
     let listed = lab.ctl_json(&["-o", "json", "sweep", "--site", gantry_e2e::lab::SITE]).await?;
     assert_eq!(listed["jobs"][0]["resources"][0]["id"], vm, "{listed}");
@@ -78,4 +80,25 @@ async fn a_job_that_was_kept_is_taken_up_again_and_then_swept() -> anyhow::Resul
     assert_eq!(all.last().context("no events")?["epoch"], 3);
     lab.control()?.check_invariants().await?;
     lab.stop().await
+}
+
+#[tokio::test]
+async fn what_failed_is_repaired_and_retried_to_the_end() -> anyhow::Result<()> {
+    for from in [None, Some("install")] {
+        let lab = Lab::start(quick_with(failing())).await?;
+        let job = lab.deploy(&["--on-failure", "keep"]).await?;
+        assert_eq!(lab.watch(&job).await?, 4, "{}", lab.logs());
+        let failed = vms(&lab).await?[0]["uuid"].clone();
+        lab.control()?.post("/modes", &json!({"guest": {"installer": "succeeds"}})).await?;
+        let mut retry = vec!["retry", &job, "--watch"];
+        retry.extend(from.iter().flat_map(|step| ["--from", step]));
+        let retried = lab.ctl(&retry).await?;
+        assert_eq!(retried.status.code(), Some(0), "{}\n{}", gantry_e2e::lab::text(&retried), lab.logs());
+        let now = vms(&lab).await?;
+        assert_eq!(now.len(), 1);
+        // The operator who says where to begin has looked into the VM, and means it.
+        assert_eq!(now[0]["uuid"] == failed, from.is_some(), "the VM of the failure");
+        lab.stop().await?;
+    }
+    Ok(())
 }

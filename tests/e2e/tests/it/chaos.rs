@@ -71,6 +71,21 @@ async fn the_controller_dies_in_a_cancel() {
 }
 
 #[tokio::test]
+async fn the_agent_dies_around_a_pause() {
+    sampled(Scenario::held, Who::Agent).await;
+}
+
+#[tokio::test]
+async fn the_agent_dies_in_a_retry() {
+    sampled(Scenario::retried, Who::Agent).await;
+}
+
+#[tokio::test]
+async fn the_controller_dies_in_a_retry() {
+    sampled(Scenario::retried, Who::Controller).await;
+}
+
+#[tokio::test]
 async fn random_runs_hold() {
     let from = seed();
     hold((from..from + SEEDS).map(Case::made_up).collect()).await;
