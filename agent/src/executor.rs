@@ -3,6 +3,7 @@
 //! Where a job stands is read from its journal alone, so that a job taken up after a restart goes on at the first step
 //! that is not done, or with the undo that was begun. Steps look before they make anything.
 
+mod ask;
 mod place;
 mod undo;
 
@@ -27,6 +28,7 @@ use crate::{
     result::{self, Told},
     step::{StepCx, StepError},
 };
+use ask::Choice;
 use place::Place;
 
 /// Everything that one job works with.
@@ -126,7 +128,7 @@ pub async fn give_up(
             let steps = pipeline.iter().map(|step| step.info()).collect();
             log.append(Body::JobStarted { agent, agent_version, steps, kept: Vec::new(), taken_over: None }).await?;
         }
-        log.append(last).await
+        log.append(last).await.map(drop)
     };
     match told.await {
         Ok(()) => Ended::Finished(outcome),
@@ -146,10 +148,18 @@ enum Halt {
     Broken(io::Error),
 }
 
-/// Word in the details of a failure after which nothing may be removed.
-const HANDS_OFF: &str = "hands_off";
 /// Code of the failure of a cancelled step.
 const CANCELLED: &str = "cancelled";
+
+/// How it goes on with a step.
+enum Next {
+    /// It is done.
+    Done,
+    /// This attempt failed: another one follows once it is undone.
+    Retry(Failure),
+    /// It is run again as it is.
+    Again,
+}
 
 struct Walk {
     job: Job,
@@ -199,8 +209,7 @@ impl Walk {
         };
         Span::current().record("otel.status_code", "ERROR").record("error", failure.message.as_str());
         let known = self.facts.clone();
-        let hands_off = failure.detail.get(HANDS_OFF) == Some(&Value::Bool(true));
-        let undo = if self.job.keep_on_failure || hands_off { self.kept() } else { self.undo_all().await? };
+        let undo = if self.keeps(&failure) { self.kept() } else { self.undo_all().await? };
         // What was known when it failed stays in the result (R63), but for what is still there.
         let leftovers = std::mem::replace(&mut self.facts, known).leftovers;
         self.facts.leftovers = leftovers;
@@ -256,23 +265,31 @@ impl Walk {
 
     /// One step with all its attempts.
     async fn step(&mut self, index: usize) -> Result<(), Halt> {
-        let (mut attempt, mut failed) = self.place.attempt(index);
+        let (mut attempt, failed) = self.place.attempt(index);
+        let mut next = match (self.open_question(index), failed) {
+            (Some(question), _) => self.answered(index, attempt, question).await?,
+            (None, Some(failure)) => Next::Retry(failure),
+            (None, None) => self.attempt(index, attempt).await?,
+        };
         loop {
-            if let Some(failure) = failed.take() {
-                self.undo_between(index, attempt, failure).await?;
+            match next {
+                Next::Done => return Ok(()),
+                Next::Retry(failure) => {
+                    self.undo_between(index, attempt, failure).await?;
+                    self.safe_point()?;
+                }
+                Next::Again => {}
+            }
+            attempt += 1;
+            next = self.attempt(index, attempt).await?;
+            if !matches!(next, Next::Done) {
                 self.safe_point()?;
-                attempt += 1;
             }
-            failed = self.attempt(index, attempt).await?;
-            if failed.is_none() {
-                return Ok(());
-            }
-            self.safe_point()?;
         }
     }
 
-    /// One attempt. `Some`: it failed and another one may follow once it is undone.
-    async fn attempt(&mut self, index: usize, attempt: u32) -> Result<Option<Failure>, Halt> {
+    /// One attempt.
+    async fn attempt(&mut self, index: usize, attempt: u32) -> Result<Next, Halt> {
         let (step, id) = (self.pipeline[index], self.table[index].id.clone());
         self.place.touch(index);
         self.append(Body::StepStarted { step: id.clone(), attempt }).await?;
@@ -283,11 +300,11 @@ impl Walk {
         let Err(error) = ended else {
             let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.append(Body::StepSucceeded { step: id, elapsed_ms }).await?;
-            return Ok(None);
+            return Ok(Next::Done);
         };
         span.record("otel.status_code", "ERROR").record("error", error.to_string());
         let last = attempt >= self.table[index].attempts;
-        let hands_off = matches!(error, StepError::HandsOff(_));
+        let choice = matches!(error, StepError::HandsOff(_)).then_some(Choice::Keep);
         let (failure, will_retry) = match error {
             StepError::Stopping => return Err(Halt::Stopped),
             StepError::Journal(error) => return Err(Halt::Broken(error)),
@@ -295,19 +312,33 @@ impl Walk {
             StepError::Cancelled => (self.cancel_failure(), false),
             StepError::Again(failure) => (*failure, !last),
             StepError::Permanent(failure) | StepError::HandsOff(failure) => (*failure, false),
+            StepError::Undecided(failure) => return self.ask(index, attempt, *failure).await,
         };
+        self.failed(&id, attempt, failure, will_retry, choice).await
+    }
+
+    /// Tells that an attempt has failed, and what follows. `choice`: what is to become of what was made, when that does not
+    /// follow from the policy.
+    async fn failed(
+        &mut self,
+        id: &StepId,
+        attempt: u32,
+        failure: Failure,
+        will_retry: bool,
+        choice: Option<Choice>,
+    ) -> Result<Next, Halt> {
         let mut failure = self.job.log.clean(failure);
-        if hands_off {
+        if let Some(choice) = choice {
             // The word itself may make the details too long: then they are replaced, and it stands beside what is left.
-            failure.detail.insert(HANDS_OFF.to_owned(), true.into());
-            failure = self.job.log.clean(failure);
-            failure.detail.insert(HANDS_OFF.to_owned(), true.into());
+            failure = choice.noted(failure);
+            failure = choice.noted(self.job.log.clean(failure));
         }
-        self.append(Body::StepFailed { step: id.clone(), attempt, failure: failure.clone(), will_retry }).await?;
+        let told = Body::StepFailed { step: id.clone(), attempt, failure: failure.clone(), will_retry };
+        self.append(told).await?;
         match will_retry {
-            true => Ok(Some(failure)),
-            false if failure.code == CANCELLED => Err(Halt::Cancelled { step: Some(id) }),
-            false => Err(Halt::Failed { step: id, failure: Box::new(failure) }),
+            true => Ok(Next::Retry(failure)),
+            false if failure.code == CANCELLED => Err(Halt::Cancelled { step: Some(id.clone()) }),
+            false => Err(Halt::Failed { step: id.clone(), failure: Box::new(failure) }),
         }
     }
 
@@ -336,6 +367,11 @@ impl Walk {
         let (leftovers, failure) = (self.facts.leftovers.clone(), failed.map(|(_, failure)| failure));
         self.append(Body::JobFinished { outcome, undo, failure, leftovers, result }).await?;
         Ok(outcome)
+    }
+
+    /// Whether nothing is to be removed after this failure: by an operator's word, or else by the policy.
+    fn keeps(&self, failure: &Failure) -> bool {
+        Choice::of(failure).map_or(self.job.keep_on_failure, |choice| choice == Choice::Keep)
     }
 
     /// Nothing is removed; says whether there is anything.
@@ -387,7 +423,7 @@ impl Walk {
         )
     }
 
-    async fn append(&self, body: Body) -> Result<(), Halt> {
+    async fn append(&self, body: Body) -> Result<u64, Halt> {
         self.job.log.append(body).await.map_err(Halt::Broken)
     }
 
@@ -404,7 +440,8 @@ impl Walk {
     }
 
     async fn note(&self, level: Level, code: &str, message: String) -> Result<(), Halt> {
-        self.append(Body::Note { step: None, level, code: code.to_owned(), message, extra: Default::default() }).await
+        let note = Body::Note { step: None, level, code: code.to_owned(), message, extra: Default::default() };
+        self.append(note).await.map(drop)
     }
 }
 

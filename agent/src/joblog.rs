@@ -1,6 +1,7 @@
 //! The log of one job at the agent: numbers events, journals them, tells them on, keeps the files of `flow.md` 8.3.
 //! Knows no step by name and no controller.
 
+mod ask;
 mod clean;
 mod files;
 mod tell;
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     facts::Facts,
-    journal::{CancelRecord, ChunkRecord, Chunks, Folded, HoldRecord, Journal, JournalError, OpenIntent},
+    journal::{CancelRecord, ChunkRecord, Chunks, DecideRecord, Folded, HoldRecord, Journal, JournalError, OpenIntent},
     step::{IntentId, StepError},
 };
 use clean::Cleaner;
@@ -101,6 +102,8 @@ pub struct JobLog {
     cancels: Mutex<Cancels>,
     /// The newest pause or resume.
     hold: watch::Sender<Option<HoldRecord>>,
+    /// The newest answer to a question.
+    decision: watch::Sender<Option<DecideRecord>>,
     /// [`Body::Paused`] is the last word about it.
     held_told: AtomicBool,
     /// Cancelled once the undo is to wait for nothing more.
@@ -149,6 +152,7 @@ impl JobLog {
                 second_told: folded.view.notes.iter().any(|note| note.code == CANCELLED_AGAIN),
             }),
             hold: watch::Sender::new(folded.hold.clone()),
+            decision: watch::Sender::new(folded.decision.clone()),
             held_told: AtomicBool::new(folded.started() && folded.view.phase == Phase::Paused),
             no_waiting: CancellationToken::new(),
             stop,
@@ -167,8 +171,8 @@ impl JobLog {
     }
 
     /// Gives the event the next number and the time, redacts it, writes it to the journal (fsync) and to the stage log,
-    /// and wakes the link.
-    pub async fn append(&self, body: Body) -> io::Result<()> {
+    /// and wakes the link. Gives its number.
+    pub async fn append(&self, body: Body) -> io::Result<u64> {
         let body = self.cleaner().body(body);
         let (job, files, failed) = (self.job, self.files.clone(), self.files_failed.clone());
         let write = move |journal: &Journal| {
@@ -181,7 +185,7 @@ impl JobLog {
         let event = self.journal.on_disk(write).await?;
         self.wake.wake();
         self.trace(&event);
-        Ok(())
+        Ok(event.seq)
     }
 
     /// Appends a fact for each field that differs from what was written before.
@@ -374,7 +378,7 @@ impl JobLog {
             let Some(CancelRecord { by, .. }) = second else { return Ok(()) };
             let message = format!("{by} cancelled again: the undo waits for nothing more, and lists what may be left");
             let (code, extra) = (CANCELLED_AGAIN.to_owned(), Extra::default());
-            self.append(Body::Note { step: None, level: Level::Warning, code, message, extra }).await
+            self.append(Body::Note { step: None, level: Level::Warning, code, message, extra }).await.map(drop)
         };
         let told = told.await;
         if hurry {

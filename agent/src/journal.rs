@@ -26,7 +26,8 @@ pub use disk::{Disk, OsDisk, Sink};
 pub use fold::{Folded, OpenIntent};
 pub use reader::EventReader;
 pub use record::{
-    CancelRecord, ChunkRecord, Chunks, Fault, HoldRecord, LINE_MAX, Record, SealedText, StartRecord, decode, hex,
+    CancelRecord, ChunkRecord, Chunks, DecideRecord, Fault, HoldRecord, LINE_MAX, Record, SealedText, StartRecord,
+    decode, hex,
 };
 
 /// Name of the file inside the job's directory.
@@ -151,23 +152,28 @@ impl Journal {
 
     /// Writes a cancel order and flushes (blocking).
     pub fn cancel(&self, cancel: CancelRecord) -> io::Result<()> {
-        let mut writer = self.writer();
-        writer.append(&*self.disk, &self.path, &Record::Cancel(cancel))?;
-        writer.flush()?;
-        self.publish(&writer, |_| ());
-        Ok(())
+        self.order(&Record::Cancel(cancel))
     }
 
     /// Writes a pause or a resume and flushes (blocking).
     pub fn hold(&self, hold: HoldRecord) -> io::Result<()> {
+        self.order(&Record::Hold(hold))
+    }
+
+    /// Writes the answer to a question and flushes (blocking).
+    pub fn decide(&self, decision: DecideRecord) -> io::Result<()> {
+        self.order(&Record::Decide(decision))
+    }
+
+    fn order(&self, order: &Record) -> io::Result<()> {
         let mut writer = self.writer();
-        writer.append(&*self.disk, &self.path, &Record::Hold(hold))?;
+        writer.append(&*self.disk, &self.path, order)?;
         writer.flush()?;
         self.publish(&writer, |_| ());
         Ok(())
     }
 
-    /// What it adds up to now, read anew (blocking): for a job that has ended and begins a new epoch.
+    /// What it adds up to now, read anew (blocking): for orders that depend on where the job stands.
     pub fn folded(&self) -> Result<Folded, JournalError> {
         let _nobody_writes = self.writer();
         fold(&self.path).map(|(folded, _)| folded)

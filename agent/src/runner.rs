@@ -3,6 +3,7 @@
 
 mod accept;
 mod entry;
+mod hold;
 
 use std::{
     collections::BTreeMap,

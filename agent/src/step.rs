@@ -70,6 +70,9 @@ pub enum StepError {
     /// Trying again cannot help, and nothing may be removed: somebody else may own it (`flow.md` 5.1).
     #[error("{}", .0.message)]
     HandsOff(Box<Failure>),
+    /// It cannot be told what is true, or whose something is: an operator has to decide how it goes on.
+    #[error("{}", .0.message)]
+    Undecided(Box<Failure>),
     /// The journal cannot be written: nothing may go on.
     #[error("the journal cannot be written")]
     Journal(#[source] std::io::Error),
@@ -129,7 +132,7 @@ impl StepCx {
     /// Writes down what became of an intent.
     pub async fn outcome(&self, intent: IntentId, result: IntentResult, detail: Extra) -> Result<(), StepError> {
         let body = Body::IntentOutcome { step: self.step.clone(), intent: intent.0, result, detail };
-        self.log.append(body).await.map_err(StepError::Journal)
+        self.log.append(body).await.map(drop).map_err(StepError::Journal)
     }
 
     /// Tells something worth telling.
@@ -142,7 +145,7 @@ impl StepCx {
     ) -> Result<(), StepError> {
         let (step, code) = (Some(self.step.clone()), code.to_owned());
         let body = Body::Note { step, level, code, message: message.into(), extra };
-        self.log.append(body).await.map_err(StepError::Journal)
+        self.log.append(body).await.map(drop).map_err(StepError::Journal)
     }
 
     /// Writes down every fact that differs from what was written before.
@@ -163,7 +166,9 @@ impl StepError {
     /// The failure to tell, when there is one.
     pub fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Again(failure) | Self::Permanent(failure) | Self::HandsOff(failure) => Some(failure),
+            Self::Again(failure) | Self::Permanent(failure) | Self::HandsOff(failure) | Self::Undecided(failure) => {
+                Some(failure)
+            }
             Self::Cancelled | Self::Stopping | Self::Journal(_) => None,
         }
     }

@@ -86,7 +86,13 @@ impl Walk {
             Err(StepError::Stopping | StepError::Cancelled) if no_waiting.is_cancelled() => cut_short(),
             // Nobody else cancels the token of an undo.
             Err(StepError::Stopping | StepError::Cancelled) => too_late(limit),
-            Err(StepError::Again(failure) | StepError::Permanent(failure) | StepError::HandsOff(failure)) => *failure,
+            // An undo never asks: what it cannot tell, it lists.
+            Err(
+                StepError::Again(failure)
+                | StepError::Permanent(failure)
+                | StepError::HandsOff(failure)
+                | StepError::Undecided(failure),
+            ) => *failure,
         };
         span.record("otel.status_code", "ERROR").record("error", failure.message.as_str());
         let failure = self.job.log.clean(failure);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gantry_proto::{Body, Event, JobView, StepId, event::Extra, view::Phase};
 
-use super::record::{CancelRecord, Chunks, HoldRecord, Record, StartRecord};
+use super::record::{CancelRecord, Chunks, DecideRecord, HoldRecord, Record, StartRecord};
 
 /// A job as its journal tells it.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub struct Folded {
     pub cancels: Vec<CancelRecord>,
     /// The newest pause or resume of the newest epoch.
     pub hold: Option<HoldRecord>,
+    /// The newest answer to a question of the newest epoch.
+    pub decision: Option<DecideRecord>,
     /// Everything up to here is stored at the controller.
     pub acked: u64,
 }
@@ -48,6 +50,7 @@ impl Folded {
                 }
                 self.cancels.clear();
                 self.hold = None;
+                self.decision = None;
                 self.start = Some(*start);
             }
             Record::Event(event) => self.event(&event)?,
@@ -57,6 +60,7 @@ impl Folded {
             }
             Record::Cancel(cancel) => self.cancels.push(cancel),
             Record::Hold(hold) => self.hold = Some(hold),
+            Record::Decide(decision) => self.decision = Some(decision),
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub enum Record {
     Cancel(CancelRecord),
     /// An operator wants the job held, or let go on.
     Hold(HoldRecord),
+    /// An operator has answered the job's question.
+    Decide(DecideRecord),
 }
 
 /// The accepted order: everything that is needed to take the job up again without the controller. Secrets stay sealed.
@@ -102,6 +104,23 @@ pub struct HoldRecord {
     /// True: the job is to be held; false: it is to go on.
     pub hold: bool,
     /// Who asked.
+    pub by: String,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+/// The answer to a job's question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecideRecord {
+    /// The order's number.
+    pub order: u64,
+    /// The epoch for which it holds.
+    pub epoch: u32,
+    /// Number of the event that asked.
+    pub question: u64,
+    /// Id of the choice.
+    pub choice: String,
+    /// Who decided.
     pub by: String,
     /// Why; may be empty.
     pub reason: String,

@@ -17,7 +17,7 @@ use super::{Runner, entry::Entry, target};
 use crate::{
     executor::{self, Ended, Job},
     joblog::{JobLog, dir_of},
-    journal::{self, CancelRecord, Folded, HoldRecord, Journal, SealedText, StartRecord, hex},
+    journal::{self, CancelRecord, DecideRecord, Folded, HoldRecord, Journal, SealedText, StartRecord, hex},
     outside::Outside,
 };
 
@@ -39,7 +39,7 @@ pub struct Refused {
     pub message: String,
 }
 
-fn refused(code: Code, message: impl Into<String>) -> Refused {
+pub(super) fn refused(code: Code, message: impl Into<String>) -> Refused {
     Refused { code: code.word(), message: message.into() }
 }
 
@@ -86,7 +86,12 @@ impl Runner {
                 let trace = admit(order.trace);
                 self.retry(job, order.number, order.epoch, retry, trace).await
             }
-            Some(Kind::Decide(_) | Kind::Surrender(_) | Kind::TakeOver(_)) | None => {
+            Some(Kind::Decide(decide)) => {
+                let (question, choice) = (decide.question, words(&decide.choice));
+                let (order, epoch, by, reason) = (order.number, order.epoch, words(&decide.by), words(&decide.reason));
+                self.decide(job, DecideRecord { order, epoch, question, choice, by, reason }).await
+            }
+            Some(Kind::Surrender(_) | Kind::TakeOver(_)) | None => {
                 Err(refused(Code::Incompatible, "this agent does not know the order: update the agent"))
             }
         }
@@ -202,27 +207,6 @@ impl Runner {
         self.jobs().insert(id, entry.clone());
         tracing::info!(job = %id, order, epoch, undo_only = record.undo_only, "a job is taken up again");
         self.spawn(id, entry, folded);
-        Ok(OrderStage::Applied)
-    }
-
-    /// A pause or a resume: on disk, then in effect at the next safe point.
-    async fn hold(&self, id: JobId, record: HoldRecord) -> Result<OrderStage, Refused> {
-        let entry = self.entry(id).ok_or_else(|| refused(Code::JobNotFound, "the agent does not have this job"))?;
-        let tail = entry.journal.tail();
-        if record.epoch != tail.epoch {
-            return Err(other_epoch(record.epoch, tail.epoch));
-        }
-        if tail.finished {
-            return Ok(OrderStage::Done);
-        }
-        if entry.newest_hold() >= record.order {
-            return Ok(OrderStage::Applied);
-        }
-        let write = record.clone();
-        let written = entry.journal.on_disk(move |journal| journal.hold(write)).await;
-        written.map_err(|error| refused(Code::Internal, format!("the order cannot be written down: {error}")))?;
-        tracing::info!(job = %id, order = record.order, hold = record.hold, by = %record.by, "a job is held or goes on");
-        entry.note_hold(record);
         Ok(OrderStage::Applied)
     }
 
@@ -399,7 +383,7 @@ fn known(entry: &Entry, epoch: u32, document: &v1::PlanDocument) -> Result<Order
     Ok(if tail.finished { OrderStage::Done } else { OrderStage::Applied })
 }
 
-fn other_epoch(asked: u32, here: u32) -> Refused {
+pub(super) fn other_epoch(asked: u32, here: u32) -> Refused {
     let message = if asked < here {
         format!("the order is for epoch {asked}, the job is in epoch {here}")
     } else {

@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::lock;
 use crate::{
     joblog::JobLog,
-    journal::{CancelRecord, Folded, HoldRecord, Journal, StartRecord},
+    journal::{CancelRecord, DecideRecord, Folded, HoldRecord, Journal, StartRecord},
 };
 
 /// Cancel orders of one job that are remembered.
 const CANCELS_MAX: usize = 16;
-/// Pauses and resumes whose end is told; the controller closes all orders of a job with the job.
+/// Pauses, resumes and decisions whose end is told; the controller closes all orders of a job with the job.
 const HOLDS_MAX: usize = 64;
 
 /// One job.
@@ -35,7 +35,8 @@ struct State {
     trace: TraceContext,
     cancels: Vec<CancelRecord>,
     hold: Option<HoldRecord>,
-    /// Numbers of all pauses and resumes, to be told as done at the end.
+    decision: Option<DecideRecord>,
+    /// Numbers of all pauses, resumes and decisions, to be told as done at the end.
     holds: Vec<u64>,
     /// What excludes another job; empty until the plan has been read.
     target: String,
@@ -45,7 +46,12 @@ struct State {
 
 impl Entry {
     pub(super) fn new(journal: Arc<Journal>, folded: &Folded, token: CancellationToken) -> Self {
-        let mut state = State { cancels: folded.cancels.clone(), hold: folded.hold.clone(), ..State::default() };
+        let mut state = State {
+            cancels: folded.cancels.clone(),
+            hold: folded.hold.clone(),
+            decision: folded.decision.clone(),
+            ..State::default()
+        };
         if let Some(StartRecord { order, sha256, trace, .. }) = &folded.start {
             (state.start_order, state.sha256, state.trace) = (*order, sha256.clone(), trace.clone());
         }
@@ -109,6 +115,24 @@ impl Entry {
         state.hold = Some(hold);
     }
 
+    /// Whether this answer has been taken.
+    pub(super) fn knows_decision(&self, order: u64) -> bool {
+        let state = lock(&self.state);
+        state.decision.as_ref().is_some_and(|decision| decision.order == order) || state.holds.contains(&order)
+    }
+
+    /// Remembers an answer, and puts it into effect.
+    pub(super) fn note_decision(&self, decision: DecideRecord) {
+        let mut state = lock(&self.state);
+        if let Some(log) = &state.log {
+            log.request_decision(decision.clone());
+        }
+        if state.holds.len() < HOLDS_MAX {
+            state.holds.push(decision.order);
+        }
+        state.decision = Some(decision);
+    }
+
     /// Whether this cancel order is new.
     pub(super) fn knows_cancel(&self, order: u64) -> bool {
         lock(&self.state).cancels.iter().any(|cancel| cancel.order == order)
@@ -138,6 +162,9 @@ impl Entry {
         state.cancels.iter().for_each(|cancel| log.request_cancel(cancel.clone()));
         if let Some(hold) = &state.hold {
             log.request_hold(hold.clone());
+        }
+        if let Some(decision) = &state.decision {
+            log.request_decision(decision.clone());
         }
     }
 }

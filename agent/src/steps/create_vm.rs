@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     cluster, evidence, job, place,
-    story::{fields, permanent, story},
+    story::{fields, permanent, story, undecided, unsure},
 };
 use crate::{
     facts::{Facts, VmFact},
@@ -112,9 +112,9 @@ async fn make(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
         if attempt > 1 {
             cx.sleep(timing.scaled(timing.vm_create_retry_s)).await?;
         }
-        match look::settle(cx, facts, may_appear).await? {
+        match settle(cx, facts, may_appear).await? {
             Look::Ours(vms) => return look::adopt(cx, facts, vms).await,
-            Look::Foreign(vm) => return Err(permanent(taken(&vm))),
+            Look::Foreign(vm) => return Err(undecided(stranger(&vm))),
             Look::Nothing => {}
         }
         let missed = match ask(cx, facts, attempt).await? {
@@ -147,13 +147,22 @@ async fn make(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
         last = Some(failure);
     }
     // The last answer may have been lost, too.
-    if let Look::Ours(vms) = look::settle(cx, facts, true).await? {
+    if let Look::Ours(vms) = settle(cx, facts, true).await? {
         return look::adopt(cx, facts, vms).await;
     }
     let mut failure = last.unwrap_or_default();
     failure.message =
         format!("the VM could not be created in {} attempts: {}", timing.vm_create_retries + 1, failure.message);
     Err(permanent(failure))
+}
+
+/// What a creation without an answer may have done.
+const MADE: &str = "the cluster has made the VM";
+
+/// Looks; what an earlier creation without an answer has done can only be seen.
+async fn settle(cx: &StepCx, facts: &Facts, may_appear: bool) -> Result<Look, StepError> {
+    let asked = facts.vm.as_ref().is_some_and(|vm| vm.uuid.is_none());
+    unsure(asked, MADE, look::settle(cx, facts, may_appear).await)
 }
 
 /// One creation, with everything that undo needs written down before it.
@@ -202,7 +211,8 @@ async fn follow_created(cx: &StepCx, facts: &mut Facts, created: Created) -> Res
 
 /// 3.3: the job, and from it the VM.
 async fn follow(cx: &StepCx, facts: &mut Facts, id: &str) -> Result<Result<(), Missed>, StepError> {
-    match job::wait(cx, id, "creating the VM").await? {
+    let ended = job::wait(cx, id, "creating the VM").await;
+    match unsure(true, MADE, ended)? {
         job::Ended::Done(job) => judge_by_vm(cx, facts, Some(job)).await,
         job::Ended::Unknown => judge_by_vm(cx, facts, None).await,
         job::Ended::Failed(job) => {
@@ -243,9 +253,9 @@ async fn judge_by_vm(cx: &StepCx, facts: &mut Facts, job: Option<Job>) -> Result
             return Ok(Ok(()));
         }
     }
-    match look::settle(cx, facts, true).await? {
+    match settle(cx, facts, true).await? {
         Look::Ours(vms) => look::adopt(cx, facts, vms).await.map(Ok),
-        Look::Foreign(vm) => Err(permanent(taken(&vm))),
+        Look::Foreign(vm) => Err(undecided(stranger(&vm))),
         Look::Nothing => Ok(Err(Missed::Retry(story(
             "vm_missing",
             format!("the cluster's job ended, but there is no VM {name}"),
@@ -262,6 +272,14 @@ fn permanent_remedy(message: &str) -> &'static str {
     } else {
         "correct what the message names; the request itself was refused"
     }
+}
+
+/// The name belongs to somebody else, which nobody knew when the job began: an operator has to say how it goes on.
+fn stranger(vm: &Vm) -> Failure {
+    let mut failure = taken(vm);
+    failure.remedy =
+        "rename that VM, or remove it if nobody needs it, and choose look-again; or end the job".to_owned();
+    failure
 }
 
 /// The name belongs to somebody else.

@@ -27,6 +27,42 @@ pub(crate) fn permanent(failure: Failure) -> StepError {
     StepError::Permanent(Box::new(failure))
 }
 
+/// Whose something is, or what is true, is for an operator to say.
+pub(crate) fn undecided(failure: Failure) -> StepError {
+    StepError::Undecided(Box::new(failure))
+}
+
+/// Failures of a look that may pass. A changed certificate or a refused password ends the job whatever is unknown.
+const MAY_PASS: [&str; 5] = [
+    "fisheye_unreachable",
+    "fisheye_unreliable",
+    "fisheye_unavailable",
+    "fisheye_login_locked",
+    "fisheye_answer_not_understood",
+];
+
+/// What has become of a call without an answer can only be looked up. Where that does not work either, an operator has to
+/// decide. `open`: there is such a call; `what`: what it may have done.
+pub(crate) fn unsure<T>(open: bool, what: &str, looked: Result<T, StepError>) -> Result<T, StepError> {
+    match looked {
+        Err(StepError::Again(failure) | StepError::Permanent(failure))
+            if open && MAY_PASS.contains(&failure.code.as_str()) =>
+        {
+            let Failure { code, message, causes, remedy, detail } = *failure;
+            let mut unknown = story(
+                "outcome_unknown",
+                format!("it is not known whether {what}: the answer was lost, and looking does not work: {message}"),
+                format!("remove the cause and choose look-again; undo lists what it cannot find ({remedy})"),
+            );
+            unknown.causes = causes;
+            unknown.detail = detail;
+            unknown.detail.insert("cause".to_owned(), code.into());
+            Err(undecided(unknown))
+        }
+        looked => looked,
+    }
+}
+
 /// Details, from pairs.
 pub(crate) fn extra<const N: usize>(fields: [(&str, Value); N]) -> Extra {
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

@@ -34,7 +34,7 @@ impl Step for UploadIso {
         cluster::enter(cx, facts);
         let begin = Instant::now();
         let iso = same_file(cx, facts).await?;
-        volume::settle_asked(cx, facts).await?;
+        volume::look_for(cx, facts).await?;
         if !still_there(cx, facts, &iso).await? && !image::reuse(cx, facts, &iso).await? {
             volume::make(cx, facts, &iso).await?;
         }

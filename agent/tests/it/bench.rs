@@ -107,6 +107,8 @@ pub(crate) enum Act {
     Again,
     Permanent,
     HandsOff,
+    /// It asks an operator.
+    Asks,
     /// With details of this many bytes.
     HandsOffWith(usize),
     Panic,
@@ -163,6 +165,7 @@ impl Step for Fake {
             Act::Again => Err(StepError::Again(failure("again"))),
             Act::Permanent => Err(StepError::Permanent(failure("permanent"))),
             Act::HandsOff => Err(StepError::HandsOff(failure("foreign"))),
+            Act::Asks => Err(StepError::Undecided(failure("doubt"))),
             Act::HandsOffWith(bytes) => {
                 let mut failure = failure("foreign");
                 failure.detail.insert("seen".to_owned(), "x".repeat(bytes).into());

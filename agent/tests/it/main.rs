@@ -6,6 +6,7 @@ mod bench;
 mod cloudtower;
 mod controller;
 mod crash;
+mod decide;
 mod executor;
 mod fisheye;
 mod guest;

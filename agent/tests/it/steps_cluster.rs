@@ -11,6 +11,7 @@ use gantry_sim::{
 };
 use serde_json::json;
 
+use crate::decide::{decide, question};
 use crate::site::{CHUNK, CLUSTER, CREATE, ISO_NAME, Ran, Site, Strings, UPLOAD, fault};
 
 fn create() -> Match {
@@ -473,16 +474,17 @@ async fn a_vm_that_may_be_there_is_listed_when_the_undo_cannot_look() {
     site.arm(fault("hang", create(), When::After, Action::Hang));
     let site_ref = &site;
     let ran = site
-        .run_with(CREATE, |_| async {
+        .run_with(CREATE, |strings| async move {
             while site_ref.fired("hang") == 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             let list = Match::fisheye("GET", "/api/v2/vms");
             site_ref.arm(fault("down", list, When::Before, Action::status(503)));
-            std::future::pending::<()>().await;
+            let question = question(strings.log.journal()).await;
+            decide(&strings.log, question, "undo").await;
         })
         .await;
-    assert_eq!(ran.code(), "fisheye_unavailable");
+    assert_eq!(ran.code(), "outcome_unknown");
     assert_eq!(ran.view.undo, Some(UndoState::RollbackIncomplete));
     let [leftover] = ran.view.leftovers.as_slice() else { panic!("{:?}", ran.view.leftovers) };
     assert_eq!((leftover.kind.as_str(), leftover.id.as_str(), leftover.name.as_str()), ("vm", "", "cloudtower"));
@@ -515,8 +517,12 @@ async fn only_a_job_that_is_known_to_have_ended_makes_no_vm_any_more() {
     site.modes(json!({"vm_visible": "at_done"}));
     site.arm(job("VM_CREATE", JobFault::Stuck { state: "pending".into() }));
     site.arm(fault("look", look(), When::Before, Action::status(503)));
-    let ran = site.run(CREATE).await;
-    assert_eq!((ran.code().as_str(), ran.view.undo), ("fisheye_unavailable", Some(UndoState::RollbackIncomplete)));
+    let undo = async |strings: crate::site::Strings| {
+        let question = question(strings.log.journal()).await;
+        decide(&strings.log, question, "undo").await;
+    };
+    let ran = site.run_with(CREATE, undo).await;
+    assert_eq!((ran.code().as_str(), ran.view.undo), ("outcome_unknown", Some(UndoState::RollbackIncomplete)));
     assert_eq!((ran.view.leftovers.len(), ran.view.leftovers[0].kind.as_str()), (1, "vm"));
     assert!(ran.view.leftovers[0].remedy.contains("job"));
 

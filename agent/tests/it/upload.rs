@@ -10,7 +10,10 @@ use gantry_sim::{
 };
 use serde_json::json;
 
-use crate::site::{CHUNK, CHUNKS, ISO_NAME, Ran, Site, Strings, UPLOAD, fault};
+use crate::{
+    decide::{decide, question},
+    site::{CHUNK, CHUNKS, ISO_NAME, Ran, Site, Strings, UPLOAD, fault},
+};
 
 const ALL: [u64; CHUNKS as usize] = [0, 1, 2, 3, 4];
 
@@ -457,16 +460,17 @@ async fn a_volume_that_may_be_there_is_listed_when_the_undo_cannot_look() {
     site.arm(fault("hang", volume(), When::After, Action::Hang));
     let site_ref = &site;
     let ran = site
-        .run_with(UPLOAD, |_| async {
+        .run_with(UPLOAD, |strings| async move {
             while site_ref.fired("hang") == 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             let list = Match::fisheye("GET", "/api/v2/images");
             site_ref.arm(fault("down", list, When::Before, Action::status(503)));
-            std::future::pending::<()>().await;
+            let question = question(strings.log.journal()).await;
+            decide(&strings.log, question, "undo").await;
         })
         .await;
-    assert_eq!((ran.code().as_str(), ran.view.undo), ("fisheye_unavailable", Some(UndoState::RollbackIncomplete)));
+    assert_eq!((ran.code().as_str(), ran.view.undo), ("outcome_unknown", Some(UndoState::RollbackIncomplete)));
     let [leftover] = ran.view.leftovers.as_slice() else { panic!("{:?}", ran.view.leftovers) };
     assert_eq!((leftover.kind.as_str(), leftover.id.as_str(), leftover.name.as_str()), ("image", "", ISO_NAME));
     assert!(leftover.remedy.contains("unfinished ISO image"));

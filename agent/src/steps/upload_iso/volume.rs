@@ -5,7 +5,7 @@ use gantry_proto::{Leftover, Level, event::IntentResult};
 use serde_json::json;
 
 use super::{
-    super::story::{blocking, fields, permanent, read, story},
+    super::story::{blocking, fields, permanent, read, story, unsure},
     image,
 };
 use crate::{
@@ -34,18 +34,23 @@ pub(super) async fn make(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resul
             }
             Err(error) if error.had_no_effect() => return Err(refused(&error)),
             Err(error) if times > MOST_LOST => {
-                settle_asked(cx, facts).await?;
+                look_for(cx, facts).await?;
                 return Err(refused(&error));
             }
-            Err(_) => drop(settle_asked(cx, facts).await?),
+            Err(_) => look_for(cx, facts).await?,
         }
     }
     Ok(())
 }
 
+/// What a question without an answer has done can only be seen.
+pub(super) async fn look_for(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+    unsure(true, "the cluster has made an upload volume", settle_asked(cx, facts).await).map(drop)
+}
+
 /// What is known about a volume that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settled {
+enum Settled {
     /// It is certain that nothing is left.
     Clear,
     /// Something may be left; it is on the list of leftovers.
@@ -53,7 +58,7 @@ pub(super) enum Settled {
 }
 
 /// A question without an answer: finds the volume by what is new in the list, and deletes it (L1, L2).
-pub(super) async fn settle_asked(cx: &StepCx, facts: &mut Facts) -> Result<Settled, StepError> {
+async fn settle_asked(cx: &StepCx, facts: &mut Facts) -> Result<Settled, StepError> {
     let Some(asked) = facts.asked_volume.clone() else { return Ok(Settled::Clear) };
     let known = facts.image.as_ref().map(|image| image.image_uuid.clone());
     let mut orphans = Vec::new();

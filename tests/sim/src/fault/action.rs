@@ -157,6 +157,8 @@ pub enum WorldAction {
         /// VM name.
         vm: String,
     },
+    /// Somebody makes VMs of their own; from now on they must not change.
+    PlantVm(crate::options::PlantedVm),
     /// VMs of this name vanish (their volumes too).
     DeleteVm {
         /// VM name.

@@ -1,10 +1,11 @@
 //! Named changes of the world, for faults and for operators.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Effect, JobState, Phase, Power, World};
 use crate::core::Core;
 use crate::fault::WorldAction;
+use crate::options::PlantedVm;
 
 impl World {
     /// Changes the world; what is meant for nobody changes nothing. Certificates are the core's business.
@@ -27,7 +28,11 @@ impl World {
             }
             WorldAction::ClusterRestart => self.cluster_restart(),
             WorldAction::PowerOff { vm } => self.each_vm(vm, |world, uuid| world.power_off(core, now, uuid)),
-            WorldAction::DeleteVm { vm } => self.each_vm(vm, |world, uuid| world.drop_vm(uuid, true)),
+            WorldAction::PlantVm(planted) => self.plant(core, planted),
+            WorldAction::DeleteVm { vm } => self.each_vm(vm, |world, uuid| {
+                world.drop_vm(uuid, true);
+                world.baseline.vms.remove(uuid);
+            }),
             WorldAction::Reboot { vm } => self.each_vm(vm, |world, uuid| world.reboot(core, now, uuid)),
             WorldAction::Agent { vm, running } => self.each_vm(vm, |world, uuid| {
                 let boot = world.vms.get(uuid).map_or(0, |vm| vm.boot);
@@ -39,6 +44,14 @@ impl World {
                 }
             }),
         }
+    }
+
+    fn plant(&mut self, core: &Core, planted: &PlantedVm) {
+        let before: BTreeSet<String> = self.vms.keys().cloned().collect();
+        self.plant_vms(planted, core.clock.now().as_second());
+        let new = self.vms.iter().filter(|(uuid, _)| !before.contains(*uuid));
+        let new: Vec<_> = new.map(|(uuid, vm)| (uuid.clone(), vm.clone())).collect();
+        self.baseline.vms.extend(new);
     }
 
     fn vip_move(&mut self, core: &Core, down_s: u64, lose_tokens: bool, lose_uploads: bool) {
