@@ -64,28 +64,34 @@ impl Life {
             Ok(()) => Ok(life),
             Err(_) => {
                 life.kill = None;
-                Err(life.join().await.err().unwrap_or_else(|| anyhow!("it did not begin within {SOON:?}")))
+                Err(life.end().await.err().unwrap_or_else(|| anyhow!("it did not begin within {SOON:?}")))
             }
         }
     }
 
-    /// Ends it: killed when its fuse has blown, in good order otherwise.
+    /// Ends it: in good order, or killed when its fuse has blown, before or on the way.
     pub(super) async fn end(&mut self) -> anyhow::Result<()> {
-        if self.fuse.is_blown() {
-            self.kill = None;
-            self.join().await?;
-            // Nobody is left who could hear of it.
-            self.fuse.bury();
-            return Ok(());
-        }
-        self.stop.cancel();
-        self.join().await
-    }
-
-    async fn join(&mut self) -> anyhow::Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
-        let joined = timeout(SOON, tokio::task::spawn_blocking(move || thread.join()));
-        let ended = joined.await.context("one of our processes does not end")??;
+        let mut joined = tokio::task::spawn_blocking(move || thread.join());
+        self.stop.cancel();
+        let in_order = async {
+            tokio::select! {
+                biased;
+                () = self.fuse.blown() => None,
+                joined = timeout(SOON, &mut joined) => Some(joined),
+            }
+        };
+        let ended = match in_order.await {
+            Some(ended) => ended,
+            None => {
+                self.kill = None;
+                let ended = timeout(SOON, joined).await;
+                // Nobody is left who could hear of it.
+                self.fuse.bury();
+                ended
+            }
+        };
+        let ended = ended.context("one of our processes does not end")??;
         ended.map_err(|_| anyhow!("one of our processes panicked"))?
     }
 }
