@@ -42,18 +42,18 @@ impl Client {
         Ok(())
     }
 
-    /// The id of the user `root`.
+    /// The id of the user `root`, asked in the session that there is: one that is not taken any more is not renewed.
     pub async fn root_user_id(&self) -> Result<Option<String>, Error> {
         let body = json!({ "where": { "username": "root" } });
-        let answer = self.post_authorized(route("get-users"), &body).await?;
+        let answer = self.post(route("get-users"), &body, Auth::Token).await?;
         Ok(first(&answer).get("id").and_then(Value::as_str).map(str::to_owned))
     }
 
-    /// Changes a user's password. `Some`: a task to wait for.
+    /// Changes a user's password, in the session that there is. `Some`: a task to wait for.
     pub async fn change_password(&self, user: &str, password: &Secret) -> Result<Option<String>, Error> {
         let call = route("update-user");
         let body = json!({ "where": { "id": user }, "data": { "password": password.expose() } });
-        let answer = self.post_authorized(call, &body).await?;
+        let answer = self.post(call, &body, Auth::Token).await?;
         changed(call, &answer)
     }
 

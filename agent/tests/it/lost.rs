@@ -263,6 +263,36 @@ async fn t4_create_the_root_user_the_second_way() {
     row(&ALL[..5], || operation("createRootUser"), TOWER, second, assert_set_up).await;
 }
 
+/// A CloudTower that takes only the encoded form of the published default password (P3).
+async fn third() -> Site {
+    let mut site = tower().await;
+    site.encoded = true;
+    site.modes(json!({"tower": {"create_root_user": "missing", "plain_create_user_refused": true}}));
+    site
+}
+
+#[tokio::test]
+async fn t4_create_the_root_user_the_third_way() {
+    // The first such call is the plain one, which is refused. It takes no token, so that none can be refused.
+    let encoded = || operation("createRootUser");
+    for lost in &ALL[..5] {
+        let site = third().await;
+        let (when, action) = lost.fault();
+        site.arm(fault("lost", encoded(), when, action).skip(1).times(1));
+        let ran = site.run(TOWER).await;
+        assert_eq!(site.fired("lost"), 1, "{lost:?}: the call was never made");
+        assert_set_up(&site, &ran, *lost);
+        assert_eq!(site.tower().users[0].created_by, "graphql encoded", "{lost:?}");
+        site.sim.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn t4_change_the_published_password_to_the_planned_one() {
+    row(&ALL, || path("/v2/api/update-user"), TOWER, third, assert_set_up).await;
+    row(&ALL, || path("/v2/api/get-users"), TOWER, third, assert_set_up).await;
+}
+
 #[tokio::test]
 async fn t5_create_the_organisation() {
     row(&ALL, || operation("createOrganization"), TOWER, tower, assert_set_up).await;

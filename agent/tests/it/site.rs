@@ -83,6 +83,8 @@ pub(crate) struct Site {
     pub(crate) id: JobId,
     pub(crate) keep: bool,
     pub(crate) password: String,
+    /// The operator has given the encoded default password, which P3 needs.
+    pub(crate) encoded: bool,
 }
 
 /// What a run has left.
@@ -136,6 +138,7 @@ impl Site {
             settings,
             id: JobId::new(),
             keep: false,
+            encoded: false,
         };
         Iso::new((CHUNKS - 1) * CHUNK + 1).seed(7).write(&site.iso()).unwrap();
         site
@@ -227,7 +230,8 @@ impl Site {
     }
 
     pub(crate) fn secrets(&self) -> Secrets {
-        Secrets { fisheye_password: Secret::new(self.password.clone()), ..inside::secrets() }
+        let root_password_encoded = self.encoded.then(|| Secret::new(inside::ENCODED));
+        Secrets { fisheye_password: Secret::new(self.password.clone()), root_password_encoded, ..inside::secrets() }
     }
 
     pub(crate) fn client(&self) -> gantry_agent::fisheye::Client {

@@ -19,6 +19,9 @@ const WAITING: usize = 16;
 /// A watcher that takes nothing for so long is let go.
 const STALLED: Duration = Duration::from_secs(300);
 
+/// How long a reader may take to make room for the last word.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What a watcher gets.
 pub type WatchStream = ReceiverStream<Result<v1::WatchJobResponse, Status>>;
 
@@ -90,8 +93,8 @@ impl Watcher {
             () = out.closed() => Err(End::Gone),
         };
         if let Err(End::Refused(refusal)) = ended {
-            // A reader that is full or gone will see the end of the connection instead.
-            let _ = out.try_send(Err(refusal.into()));
+            // A reader that takes nothing will see the end of the connection instead.
+            let _ = out.send_timeout(Err(refusal.into()), FAREWELL).await;
         }
     }
 

@@ -144,18 +144,37 @@ async fn finish(cx: &StepCx, method: Method, task: Option<String>) -> Result<(),
         Method::P1 | Method::P2 => Ok(()),
         Method::P3 if cx.secrets.root_password == published_password() => Ok(()),
         Method::P3 => {
-            let published = published_password();
-            tower::ask(cx, "logging in with the published password", || tower.login_with(&published)).await?;
+            log_in_with_the_published(cx).await?;
             change_password(cx).await
         }
     }
+}
+
+async fn log_in_with_the_published(cx: &StepCx) -> Result<(), StepError> {
+    let (tower, published) = (&cx.outside.tower, published_password());
+    tower::ask(cx, "logging in with the published password", || tower.login_with(&published)).await.map(drop)
+}
+
+/// A call in the session of the published password; that one is begun again when it was lost. The client's own log-in
+/// would be with the planned password, which is not set yet.
+async fn published<T, F>(cx: &StepCx, call: impl Fn() -> F) -> Result<Result<T, Error>, StepError>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let result = tower::try_ask(cx, &call).await?;
+    if !result.as_ref().is_err_and(Error::is_auth) {
+        return Ok(result);
+    }
+    log_in_with_the_published(cx).await?;
+    tower::try_ask(cx, &call).await
 }
 
 /// Changes the published password to the planned one. The token in use is that of the published one.
 async fn change_password(cx: &StepCx) -> Result<(), StepError> {
     let tower = &cx.outside.tower;
     let attempted = "changing the root password to the planned one";
-    let id = tower::ask(cx, attempted, || tower.root_user_id()).await?;
+    let id =
+        published(cx, || tower.root_user_id()).await?.map_err(|error| permanent(tower::failed(attempted, &error)))?;
     let Some(id) = id else {
         let message = format!("{attempted} failed: CloudTower lists no user \"root\"");
         let remedy = "report CloudTower's version: its list of users is not known";
@@ -163,7 +182,7 @@ async fn change_password(cx: &StepCx) -> Result<(), StepError> {
     };
     let intent = cx.intend("update-user", extra([("user", json!(id))])).await?;
     // It sets a value, so that it may be repeated.
-    let changed = tower::try_ask(cx, || tower.change_password(&id, &cx.secrets.root_password)).await?;
+    let changed = published(cx, || tower.change_password(&id, &cx.secrets.root_password)).await?;
     let result = match &changed {
         Ok(_) => IntentResult::Done,
         Err(error) if error.had_no_effect() => IntentResult::Failed,

@@ -90,10 +90,12 @@ async fn follow(
             loop {
                 match stream.message().await {
                     Ok(Some(answer)) => take(answer, &events, &say),
-                    Ok(None) => {
+                    Ok(None) if is_over(&say.borrow()) => {
                         say.send_modify(|seen| seen.ended = true);
                         return;
                     }
+                    // A controller that shuts down may not come to say why.
+                    Ok(None) => break,
                     Err(_) => break,
                 }
                 if say.borrow().broken.is_some() {
@@ -103,6 +105,11 @@ async fn follow(
         }
         sleep(PAUSE).await;
     }
+}
+
+fn is_over(seen: &Seen) -> bool {
+    let state = seen.job.as_ref().map(v1::Job::state);
+    matches!(state, Some(v1::JobState::Succeeded | v1::JobState::Failed | v1::JobState::Cancelled))
 }
 
 fn take(answer: v1::WatchJobResponse, events: &Mutex<Vec<v1::Event>>, say: &watch::Sender<Seen>) {
