@@ -20,10 +20,17 @@ mod store;
 
 use std::time::Duration;
 
-use gantry_sim::SimOptions;
+use gantry_sim::{
+    SimOptions,
+    fault::{Action, Fault, Match, WorldAction},
+    options::PlantedVm,
+};
 
 pub use fuse::How;
 pub use run::{Ran, run};
+
+/// Name of the VM in the workbook of a run.
+const VM: &str = "cloudtower-sim";
 
 /// What goes wrong outside of our own processes, what is done with the job, and how it has to end.
 pub struct Scenario {
@@ -37,6 +44,8 @@ pub struct Scenario {
     pub moments: Vec<Moment>,
     /// What was made is kept when the job fails; then the world is repaired and the job taken up again.
     pub retried: bool,
+    /// What an operator answers when the job asks, once the world is repaired.
+    pub answer: &'static str,
     /// How it may end.
     pub ends: &'static [End],
 }
@@ -65,6 +74,10 @@ pub enum Happening {
     RestartAgent,
     /// The controller is restarted in good order.
     RestartController,
+    /// An operator moves the job to the second agent, as soon as the first one has let go of it.
+    Move,
+    /// The first agent goes down, an operator vouches for that and moves the job; then the first one comes back.
+    MoveOff,
 }
 
 /// How a job ends.
@@ -85,6 +98,8 @@ pub struct Crashes {
     pub agent: Vec<(u64, How)>,
     /// Changes of the controller's store at which it dies, one for each of its lives.
     pub controller: Vec<(u64, How)>,
+    /// Writes of the second agent's journal at which that one dies, where there is one.
+    pub second: Vec<(u64, How)>,
 }
 
 impl Scenario {
@@ -96,6 +111,7 @@ impl Scenario {
             change: Box::new(|_| {}),
             moments: Vec::new(),
             retried: false,
+            answer: "look-again",
             ends: &[End::Succeeded],
         }
     }
@@ -123,11 +139,47 @@ impl Scenario {
         Self { name: "cancelled".to_owned(), moments, ends, ..Self::happy() }
     }
 
+    /// Somebody makes a VM of our name during the upload: the job asks, the VM goes, and the job is told to look again.
+    pub fn asked() -> Self {
+        Self { name: "asked".to_owned(), change: Box::new(stranger), ..Self::happy() }
+    }
+
+    /// The job is moved while it is at work, by its first agent's leave.
+    pub fn moved() -> Self {
+        let moments = vec![Moment { after: 55, what: Happening::Move }];
+        Self { name: "moved".to_owned(), moments, ..Self::happy() }
+    }
+
+    /// The job is moved away from an agent that is off, and that comes back.
+    pub fn moved_from_one_that_is_off() -> Self {
+        let moments = vec![Moment { after: 55, what: Happening::MoveOff }];
+        Self { name: "moved from an agent that is off".to_owned(), moments, ..Self::happy() }
+    }
+
+    /// Whether the job moves.
+    fn moves(&self) -> bool {
+        self.moments.iter().any(|moment| matches!(moment.what, Happening::Move | Happening::MoveOff))
+    }
+
     /// An operator has the job held for a moment, in the upload and once more behind it.
     pub fn held() -> Self {
         let moments = [20, 60].map(|after| Moment { after, what: Happening::Pause }).to_vec();
         Self { name: "held twice".to_owned(), moments, ..Self::happy() }
     }
+}
+
+/// A VM of our name, made by somebody while we are uploading.
+fn stranger(options: &mut SimOptions) {
+    let vm = PlantedVm {
+        name: VM.to_owned(),
+        description: "of somebody else".to_owned(),
+        vcpu: 2,
+        memory: 4 << 30,
+        running: true,
+        count: 1,
+    };
+    let volume = Match::fisheye("POST", "/api/v2/images/upload/volume");
+    options.faults.push(Fault::new("stranger", volume, Action::World(WorldAction::PlantVm(vm))).after().times(1));
 }
 
 fn failing_installer(options: &mut SimOptions) {

@@ -137,7 +137,6 @@ async fn send(cx: &StepCx, method: Method) -> Result<Option<String>, Error> {
 
 /// What follows a creation: a task to wait for, or the change to the planned password.
 async fn finish(cx: &StepCx, method: Method, task: Option<String>) -> Result<(), StepError> {
-    let tower = &cx.outside.tower;
     match method {
         // The task is asked for with the very password that is being set; that it is there yet is what `prove` finds out.
         Method::P1 if task.is_some() => cx.sleep(cx.settings.timing.scaled(SECOND_LOGIN_S)).await,

@@ -1,12 +1,14 @@
 //! What holds after every run, whatever happened: the controller's log is the agent's journal, the world is as promised.
 
+use std::collections::{HashMap, HashSet};
+
 use anyhow::{Context as _, ensure};
-use gantry_agent::journal::Journal;
-use gantry_proto::{Event, JobId, v1};
+use gantry_agent::{config::Settings, journal::Journal};
+use gantry_proto::{Body, Event, JobId, v1};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{End, Scenario, site::Site};
+use super::{End, Happening, Scenario, site::Site};
 use crate::lab::ISO_NAME;
 
 /// Checks everything; says how the job ended.
@@ -19,25 +21,12 @@ pub(super) async fn check(
 ) -> anyhow::Result<End> {
     let told: Vec<u64> = log.iter().map(|event| event.seq).collect();
     ensure!(told == (1..=told.len() as u64).collect::<Vec<_>>(), "the controller's log has a gap: {told:?}");
-    let journal = match journal(site, job).await? {
-        Some(journal) => journal,
-        // Cancelled before it was ever sent: the controller has written the one event.
-        None => log.iter().cloned().map(Event::try_from).collect::<Result<_, _>>().context("the controller's log")?,
-    };
-    ensure!(journal.iter().filter(|event| !is_end(event)).count() > 0 || log.len() == 1, "a log of ends alone");
-    let written: Vec<v1::Event> = journal.iter().map(Into::into).collect();
-    ensure!(
-        log.len() == written.len(),
-        "the controller's log has {} events, the agent's journal {}",
-        log.len(),
-        written.len()
-    );
-    for (told, written) in log.iter().zip(&written) {
-        ensure!(told == written, "event {} differs: told {told:?}, written {written:?}", told.seq);
-    }
-    let ends: Vec<u32> = journal.iter().filter(|event| is_end(event)).map(|event| event.epoch).collect();
-    ensure!(ends == (1..=row.epoch).collect::<Vec<_>>(), "not one end for each epoch: {ends:?} of {}", row.epoch);
-
+    let off = scenario.moments.iter().any(|moment| moment.what == Happening::MoveOff);
+    let first = journal(&site.settings, job).await?;
+    let second = journal(&site.second, job).await?;
+    same_as_written(log, &first, &second, off)?;
+    let events = log.iter().cloned().map(Event::try_from).collect::<Result<Vec<_>, _>>().context("the log")?;
+    one_end_each(&events, row, off)?;
     let why =
         || row.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message)).unwrap_or_default();
     let end = match (row.state(), row.undo()) {
@@ -76,15 +65,46 @@ fn sha256_of(path: &std::path::Path) -> anyhow::Result<String> {
     Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn is_end(event: &Event) -> bool {
-    matches!(event.body, gantry_proto::Body::JobFinished { .. })
+/// The log is what the agents have written. What an agent that is said to be off had not told stays with it.
+fn same_as_written(log: &[v1::Event], first: &[Event], second: &[Event], off: bool) -> anyhow::Result<()> {
+    let written: HashMap<(u32, u64), v1::Event> =
+        first.iter().chain(second).map(|event| ((event.epoch, event.seq), event.into())).collect();
+    if written.is_empty() {
+        // Cancelled before it was ever sent: the controller has written the one event.
+        ensure!(log.len() == 1, "no agent has written anything, and the log has {} events", log.len());
+        return Ok(());
+    }
+    for told in log {
+        let known = written.get(&(told.epoch, told.seq));
+        ensure!(known == Some(told), "event {} differs: told {told:?}, written {known:?}", told.seq);
+    }
+    let told: HashSet<(u32, u64)> = log.iter().map(|event| (event.epoch, event.seq)).collect();
+    let untold = first.iter().filter(|_| !off).chain(second).find(|event| !told.contains(&(event.epoch, event.seq)));
+    ensure!(untold.is_none(), "an event was never told: {untold:?}");
+    Ok(())
 }
 
-/// What the agent has written; `None`: it never had the job.
-async fn journal(site: &Site, job: JobId) -> anyhow::Result<Option<Vec<Event>>> {
-    let dir = site.settings.data_dir.join("jobs").join(job.to_string());
+/// Every epoch has one end, and nothing behind it; only one whose agent is off may lack it.
+fn one_end_each(events: &[Event], row: &v1::Job, off: bool) -> anyhow::Result<()> {
+    for epoch in 1..=row.epoch {
+        let mut own = events.iter().filter(|event| event.epoch == epoch).rev();
+        let last = own.next().is_some_and(is_end);
+        ensure!(last || (off && epoch < row.epoch), "epoch {epoch} of {} does not end", row.epoch);
+        ensure!(!own.any(is_end), "epoch {epoch} goes on after its end");
+    }
+    ensure!(events.last().is_some_and(|event| event.epoch == row.epoch), "the job is in epoch {}", row.epoch);
+    Ok(())
+}
+
+fn is_end(event: &Event) -> bool {
+    matches!(event.body, Body::JobFinished { .. } | Body::Surrendered { .. })
+}
+
+/// What the agent has written; nothing when it never had the job.
+async fn journal(agent: &Settings, job: JobId) -> anyhow::Result<Vec<Event>> {
+    let dir = agent.data_dir.join("jobs").join(job.to_string());
     if !dir.exists() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let (journal, _) =
         tokio::task::spawn_blocking(move || Journal::open(&dir)).await?.context("the agent's journal")?;
@@ -93,7 +113,7 @@ async fn journal(site: &Site, job: JobId) -> anyhow::Result<Option<Vec<Event>>> 
     loop {
         let page = reader.page(500, 1 << 20).await?;
         if page.is_empty() {
-            return Ok(Some(all));
+            return Ok(all);
         }
         all.extend(page);
     }

@@ -24,6 +24,8 @@ pub(super) struct Seen {
     pub(super) job: Option<v1::Job>,
     /// The event that says that the job is held, as long as none says that it goes on.
     pub(super) held_by: Option<u64>,
+    /// The event that asks, as long as none says that it is answered.
+    pub(super) asked_by: Option<u64>,
     /// The stream has ended with the job.
     pub(super) ended: bool,
     /// What must not be.
@@ -120,6 +122,8 @@ fn take(answer: v1::WatchJobResponse, events: &Mutex<Vec<v1::Event>>, say: &watc
                 match event.body {
                     Some(v1::event::Body::Paused(_)) => seen.held_by = Some(event.seq),
                     Some(v1::event::Body::Resumed(_)) => seen.held_by = None,
+                    Some(v1::event::Body::OperatorNeeded(_)) => seen.asked_by = Some(event.seq),
+                    Some(v1::event::Body::OperatorDecided(_)) => seen.asked_by = None,
                     _ => {}
                 }
                 lock(events).push(event);

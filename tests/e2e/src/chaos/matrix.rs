@@ -12,6 +12,18 @@ pub enum Who {
     Agent,
     /// At a change of its store.
     Controller,
+    /// The second agent, at a write of its journal.
+    Second,
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Agent => "agent",
+            Self::Controller => "controller",
+            Self::Second => "second agent",
+        })
+    }
 }
 
 /// Every place at which a run of this scenario can be hit, with each way to die there.
@@ -19,13 +31,24 @@ pub enum Who {
 /// # Errors
 /// When the scenario does not hold without a crash.
 pub async fn places(scenario: &Scenario, who: Who) -> anyhow::Result<Vec<Crashes>> {
-    let Ran { agent_writes, controller_changes, .. } = run(scenario, &Crashes::default()).await?;
+    let Ran { agent_writes, second_writes, controller_changes, .. } = run(scenario, &Crashes::default()).await?;
     let (count, ways): (u64, &[How]) = match who {
         Who::Agent => (agent_writes, &[How::Before, How::Torn, How::After]),
+        Who::Second => (second_writes, &[How::Before, How::Torn, How::After]),
         Who::Controller => (controller_changes, &[How::Before, How::After]),
     };
     let all = (1..=count).flat_map(|at| ways.iter().map(move |how| (at, *how)));
     Ok(all.map(|place| at(who, vec![place])).collect())
+}
+
+/// One way to die at each place, each way in its turn.
+pub fn one_way(places: Vec<Crashes>) -> Vec<Crashes> {
+    let place = |crashes: &Crashes| {
+        let lives = [&crashes.agent, &crashes.second, &crashes.controller];
+        lives.into_iter().flatten().next().map(|(at, _)| *at)
+    };
+    let mut ways = places.chunk_by(|one, next| place(one) == place(next));
+    (0..).map_while(|number: usize| ways.next().map(|same| same[number % same.len()].clone())).collect()
 }
 
 /// A second death in what follows the first one: every place of the first, one of the first few writes of the life after it.
@@ -43,6 +66,7 @@ pub fn and_again(places: &[Crashes]) -> Vec<Crashes> {
 fn at(who: Who, places: Vec<(u64, How)>) -> Crashes {
     match who {
         Who::Agent => Crashes { agent: places, ..Crashes::default() },
+        Who::Second => Crashes { second: places, ..Crashes::default() },
         Who::Controller => Crashes { controller: places, ..Crashes::default() },
     }
 }

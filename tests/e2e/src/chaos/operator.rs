@@ -8,7 +8,8 @@ use tonic::{
 };
 use v1::job_service_client::JobServiceClient;
 
-use super::site::Site;
+use super::site::{SECOND, Site};
+use crate::lab::AGENT;
 
 /// No call takes longer.
 const CALL: std::time::Duration = std::time::Duration::from_secs(5);
@@ -64,6 +65,7 @@ impl Operator {
             workbook: site.workbook.clone(),
             file_name: "plan.xlsx".to_owned(),
             on_failure: on_failure.into(),
+            agent_id: AGENT.to_owned(),
             ..Default::default()
         };
         match self.client.submit_job(request).await {
@@ -110,6 +112,30 @@ impl Operator {
         asked(answer)
     }
 
+    pub(super) async fn decide(&mut self, wish: &str, question: u64, choice: &str) -> anyhow::Result<Asked> {
+        let request = v1::DecideJobRequest {
+            job_id: self.job.to_string(),
+            choice: choice.to_owned(),
+            question,
+            reason: "chaos".to_owned(),
+            request_id: wish.to_owned(),
+        };
+        asked(self.client.decide_job(request).await)
+    }
+
+    pub(super) async fn hand_over(&mut self, wish: &str, site: &Site, off: bool) -> anyhow::Result<Asked> {
+        let request = v1::MoveJobRequest {
+            job_id: self.job.to_string(),
+            agent_id: SECOND.to_owned(),
+            workbook: site.workbook.clone(),
+            file_name: "plan.xlsx".to_owned(),
+            old_agent_is_off: off,
+            request_id: wish.to_owned(),
+            ..Default::default()
+        };
+        asked(self.client.move_job(request).await)
+    }
+
     /// The job as it is now; `None`: no answer.
     pub(super) async fn job(&mut self) -> anyhow::Result<Option<v1::Job>> {
         match self.client.get_job(v1::GetJobRequest { job_id: self.job.to_string() }).await {
@@ -125,7 +151,8 @@ fn asked<T>(answer: Result<T, Status>) -> anyhow::Result<Asked> {
         Err(status) => match Code::of(&status) {
             // The job has moved on meanwhile.
             Some(Code::JobFinished | Code::JobState) => Ok(Asked::Answered),
-            Some(Code::Busy | Code::Internal) | None => Ok(Asked::Lost),
+            // The second agent may not have been in contact yet.
+            Some(Code::Busy | Code::Internal | Code::AgentUnknown | Code::NoAgent) | None => Ok(Asked::Lost),
             Some(_) => Err(status).context("a wish was refused"),
         },
     }

@@ -69,6 +69,16 @@ impl Life {
         }
     }
 
+    /// Ends it from one moment to the next.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.kill = None;
+        let ended = timeout(SOON, tokio::task::spawn_blocking(move || thread.join())).await;
+        self.fuse.bury();
+        let ended = ended.context("one of our processes does not die")??;
+        ended.map_err(|_| anyhow!("one of our processes panicked"))?
+    }
+
     /// Ends it: in good order, or killed when its fuse has blown, before or on the way.
     pub(super) async fn end(&mut self) -> anyhow::Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };

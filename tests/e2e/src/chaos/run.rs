@@ -28,6 +28,8 @@ pub struct Ran {
     pub end: End,
     /// Writes of the journal in the agent's last life.
     pub agent_writes: u64,
+    /// The same of the second agent's.
+    pub second_writes: u64,
     /// Changes of the store in the controller's last life.
     pub controller_changes: u64,
     /// How often our processes died.
@@ -51,15 +53,15 @@ pub async fn run(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran> 
 
 async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran> {
     let mut site = Site::start(scenario).await?;
-    let mut stage = Stage::start(&mut site, crashes).await?;
+    let mut stage = Stage::start(&mut site, crashes, scenario.moves()).await?;
     let job = JobId::new();
     let mut operator = Operator::new(&site, job)?;
     while operator.submit(&site, scenario.retried).await? == Asked::Lost {
         stage.revive(&site).await?;
         or_death(&stage, sleep(AGAIN)).await;
     }
-    let mut play =
-        Play { scenario, follower: Follower::start(operator.watcher(), job), operator, due: Vec::new(), next: 0 };
+    let follower = Follower::start(operator.watcher(), job);
+    let mut play = Play { scenario, follower, operator, due: Vec::new(), next: 0 };
     play.to_the_end(&mut stage, &site).await?;
     // A process that dies of the job's last words comes back once more.
     let row = loop {
@@ -69,12 +71,12 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran
             None => or_death(&stage, sleep(AGAIN)).await,
         }
     };
-    let (agent_writes, controller_changes) = stage.counts();
+    let (agent_writes, second_writes, controller_changes) = stage.counts();
     let deaths = stage.deaths;
     stage.end().await?;
     let end = check::check(&site, scenario, job, &row, &play.follower.events()).await?;
     site.sim.stop().await;
-    Ok(Ran { end, agent_writes, controller_changes, crashes: deaths, took: Duration::ZERO })
+    Ok(Ran { end, agent_writes, second_writes, controller_changes, crashes: deaths, took: Duration::ZERO })
 }
 
 async fn or_death(stage: &Stage, other: impl Future<Output = ()>) {
@@ -102,11 +104,16 @@ enum Wish {
     Pause,
     Resume,
     Retry,
+    /// The answer to the event of this number.
+    Decide(u64),
+    Move {
+        off: bool,
+    },
 }
 
 impl Play<'_> {
     async fn to_the_end(&mut self, stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
-        let mut released = 0;
+        let (mut released, mut answered) = (0, 0);
         let mut retried = !self.scenario.retried;
         loop {
             stage.revive(site).await?;
@@ -119,7 +126,7 @@ impl Play<'_> {
                 let failed = state == Some(v1::JobState::Failed);
                 if failed && !retried {
                     retried = true;
-                    site.repair();
+                    site.repair()?;
                     self.wish(Wish::Retry);
                 } else if !self.due.iter().any(|(wish, _)| *wish == Wish::Retry) {
                     return Ok(());
@@ -130,8 +137,13 @@ impl Play<'_> {
                     released = held_by;
                     self.wish(Wish::Resume);
                 }
+                if let Some(question) = seen.asked_by.filter(|event| *event > answered) {
+                    answered = question;
+                    site.repair()?;
+                    self.wish(Wish::Decide(question));
+                }
             }
-            self.ask().await?;
+            self.ask(stage, site).await?;
             let again = async { if self.due.is_empty() { std::future::pending().await } else { sleep(AGAIN).await } };
             tokio::select! {
                 () = stage.death() => {}
@@ -162,26 +174,36 @@ impl Play<'_> {
                 }
                 Happening::RestartAgent => stage.restart_agent(site).await?,
                 Happening::RestartController => stage.restart_controller(site).await?,
+                Happening::Move => self.wish(Wish::Move { off: false }),
+                Happening::MoveOff => {
+                    stage.agent_goes_down().await?;
+                    self.wish(Wish::Move { off: true });
+                }
             }
         }
         Ok(())
     }
 
     /// Asks what is due, in order: what has no answer stays so.
-    async fn ask(&mut self) -> anyhow::Result<()> {
+    async fn ask(&mut self, stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
         while let Some((wish, name)) = self.due.first().cloned() {
             let asked = match wish {
                 Wish::Cancel => self.operator.cancel(&name).await?,
                 Wish::Pause => self.operator.pause(&name).await?,
                 Wish::Resume => self.operator.resume(&name).await?,
                 Wish::Retry => self.operator.retry(&name).await?,
+                Wish::Decide(question) => self.operator.decide(&name, question, self.scenario.answer).await?,
+                Wish::Move { off } => self.operator.hand_over(&name, site, off).await?,
             };
             if asked == Asked::Lost {
                 return Ok(());
             }
             self.due.remove(0);
-            if wish == Wish::Retry {
-                self.follower.go_on();
+            match wish {
+                Wish::Retry => self.follower.go_on(),
+                // Somebody has switched the old machine on again.
+                Wish::Move { off: true } => stage.restart_agent(site).await?,
+                _ => {}
             }
         }
         Ok(())

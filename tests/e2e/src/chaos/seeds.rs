@@ -63,6 +63,14 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
     let cancel_after = draw.one_in(4).then(|| draw.below(130));
     let retried = fails && cancel_after.is_none() && draw.one_in(2);
     let mut moments: Vec<Moment> = (0..draw.below(4)).map(|_| moment(&mut draw)).collect();
+    if draw.one_in(5) {
+        let what = if draw.one_in(2) { Happening::Move } else { Happening::MoveOff };
+        moments.push(Moment { after: draw.below(140), what });
+        if draw.one_in(2) {
+            crashes.second.push((1 + draw.below(100), draw.how()));
+        }
+    }
+    let asks = draw.one_in(5);
     moments.extend(cancel_after.map(|after| Moment { after, what: Happening::Cancel }));
     moments.sort_by_key(|moment| moment.after);
     let faults: Vec<Fault> = (0..draw.below(4)).map(|number| fault(&mut draw, number)).collect();
@@ -71,6 +79,9 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
     let change = move |options: &mut SimOptions| {
         options.modes.to_upload = reading;
         options.faults.extend(faults.iter().cloned());
+        if asks {
+            super::stranger(options);
+        }
         if fails {
             options.modes.guest.installer = gantry_sim::guest::InstallerMode::Fails;
         }
@@ -82,7 +93,8 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
         (true, true) => &[End::CancelledAndUndone, End::FailedAndUndone],
     };
     let name = format!("made up by seed {seed}");
-    let scenario = Scenario { name, seed, change: Box::new(change), moments, retried, ends };
+    let answer = "look-again";
+    let scenario = Scenario { name, seed, change: Box::new(change), moments, retried, answer, ends };
     (scenario, crashes)
 }
 

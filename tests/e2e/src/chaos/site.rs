@@ -10,10 +10,10 @@ use std::{
 use anyhow::Context as _;
 use gantry_agent::config::Settings;
 use gantry_controller::{Config, setup};
-use gantry_sim::{Sim, SimOptions, iso::Iso, options::Storage, workbook::Workbook};
+use gantry_sim::{Sim, SimOptions, fault::WorldAction, iso::Iso, options::Storage, workbook::Workbook};
 use tempfile::TempDir;
 
-use super::Scenario;
+use super::{Scenario, VM};
 use crate::{
     lab::{AGENT, ISO_NAME, SITE, cell_text},
     proxy::Proxy,
@@ -26,6 +26,8 @@ const PATIENCE: f64 = 60.0;
 /// Bytes of a chunk; the ISO has four of them and one byte more.
 const CHUNK: u64 = 16 << 10;
 
+/// The second agent.
+pub(super) const SECOND: &str = "bastion-2";
 /// The controller's port.
 const PORT: u16 = 7443;
 
@@ -34,6 +36,8 @@ pub(super) struct Site {
     pub(super) sim: Sim,
     pub(super) config: Config,
     pub(super) settings: Settings,
+    /// Of a second agent of the same site.
+    pub(super) second: Settings,
     pub(super) workbook: Vec<u8>,
     pub(super) dir: TempDir,
     line: Option<Proxy>,
@@ -113,16 +117,26 @@ impl Site {
         (settings.link.retry_first_ms, settings.link.retry_cap_ms) = (5, 20);
         settings.fisheye.stall_timeout_ms = 1_000;
         settings.fisheye.request_timeout_ms = 3_000;
-        std::fs::create_dir_all(&settings.iso_dir)?;
-        Iso::new(4 * CHUNK + 1).seed(scenario.seed).write(&settings.iso_dir.join(ISO_NAME))?;
-        Ok(Self { sim, config, settings, workbook: workbook.bytes(), dir, line: None })
+        // Who is told to be off and comes back asks before it goes on, however long the controller is down.
+        settings.jobs.ask_first_s = 1e6;
+        let mut second = settings.clone();
+        (second.data_dir, second.iso_dir) = (dir.path().join("agent-2"), dir.path().join("iso-2"));
+        second.join_file = Some(dir.path().join("join-2.json"));
+        for agent in [&settings, &second] {
+            std::fs::create_dir_all(&agent.iso_dir)?;
+            Iso::new(4 * CHUNK + 1).seed(scenario.seed).write(&agent.iso_dir.join(ISO_NAME))?;
+        }
+        Ok(Self { sim, config, settings, second, workbook: workbook.bytes(), dir, line: None })
     }
 
-    /// The line to the controller, once that has its port, and the agent's join file, which leads through it.
+    /// The line to the controller, once that has its port, and the agents' join files, which lead through it.
     pub(super) fn join(&mut self) -> anyhow::Result<()> {
         let line = Proxy::start(self.config.listen).context("starting the line")?;
         let config = Config { url: format!("https://{}", line.address()), ..self.config.clone() };
-        setup::join_file(&config, AGENT, SITE, &self.dir.path().join("join.json")).context("making the join file")?;
+        for (agent, settings) in [(AGENT, &self.settings), (SECOND, &self.second)] {
+            let file = settings.join_file.as_ref().context("an agent without a join file")?;
+            setup::join_file(&config, agent, SITE, file).context("making the join file")?;
+        }
         self.line = Some(line);
         Ok(())
     }
@@ -133,11 +147,14 @@ impl Site {
     }
 
     /// What made the job fail is put right.
-    pub(super) fn repair(&self) {
+    pub(super) fn repair(&self) -> anyhow::Result<()> {
         let core = self.sim.core();
         let mut modes = core.modes().as_ref().clone();
         modes.guest.installer = gantry_sim::guest::InstallerMode::Succeeds;
         core.set_modes(modes);
+        let stranger = WorldAction::DeleteVm { vm: VM.to_owned() };
+        let there = core.world().vms.values().any(|vm| vm.foreign && vm.name == VM);
+        if there { core.change_world(&stranger) } else { Ok(()) }
     }
 }
 
