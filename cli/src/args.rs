@@ -148,6 +148,30 @@ Examples:
   ctl retry 3f2a1b0c --from install
   ctl retry 3f2a1b0c --plan planning-corrected.xlsx --on-failure undo")]
     Retry(Retry),
+    /// Answer the question of a job that waits for an operator
+    #[command(after_help = "\
+Without CHOICE it shows the question, every answer and what follows from it; the exit code is 8 while the job waits, 7 \
+when it does not. The job goes on once its agent has the answer.
+
+Examples:
+  ctl decide 3f2a1b0c
+  ctl decide 3f2a1b0c look-again
+  ctl decide 3f2a1b0c undo --reason \"the VM belongs to the storage team\"")]
+    Decide(Decide),
+    /// Move a job to another agent of its site
+    #[command(after_help = "\
+The agent that has the job lets go of it at its next safe point, undoes nothing and says so; only then the other agent \
+goes on, from what the job's log says. A job that failed or was cancelled moves at once, and is tried again there. The \
+workbook is needed again because the passwords are sealed to one agent: the same file, the same --set values.
+
+With --old-agent-is-off nothing is waited for. You vouch that the agent that has the job is off and stays off until its \
+machine can reach the controller: two agents at work on one cluster could make two VMs. It is recorded in the job's log.
+
+Examples:
+  ctl move 3f2a1b0c --agent bastion-2 --plan planning.xlsx --watch
+  ctl move 3f2a1b0c --agent bastion-2 --plan planning.xlsx --set organization=Example
+  ctl move 3f2a1b0c --agent bastion-2 --plan planning.xlsx --old-agent-is-off --yes")]
+    Move(Move),
     /// List what a job made, found, removed and left over
     #[command(after_help = "\
 Examples:
@@ -336,6 +360,46 @@ pub(crate) struct Retry {
     pub(crate) dry_run: bool,
     /// Follow the job to its end
     #[arg(long, short, conflicts_with = "dry_run")]
+    pub(crate) watch: bool,
+}
+
+/// See [`Command::Decide`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Decide {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    /// The answer: a word that the question names; leave it out to see the question
+    pub(crate) choice: Option<String>,
+    /// Why, for the job's log
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "choice")]
+    pub(crate) reason: String,
+    /// Answer this question and no newer one, by its number
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, requires = "choice")]
+    pub(crate) question: u64,
+}
+
+/// See [`Command::Move`].
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Move {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    /// The agent that gets the job
+    #[arg(long, value_name = "ID")]
+    pub(crate) agent: String,
+    /// The planning workbook that was deployed
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: PathBuf,
+    /// A value that wins over the workbook, as it was given to deploy; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Do not wait for the agent that has the job: you vouch that it is off
+    #[arg(long)]
+    pub(crate) old_agent_is_off: bool,
+    /// Do not ask whether that is so
+    #[arg(long, requires = "old_agent_is_off")]
+    pub(crate) yes: bool,
+    /// Follow the job to its end
+    #[arg(long, short)]
     pub(crate) watch: bool,
 }
 

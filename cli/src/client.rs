@@ -158,6 +158,26 @@ impl Client {
         Ok(answer.await?)
     }
 
+    /// Answers the question of a job that waits for an operator.
+    pub(crate) async fn decide(&self, request: v1::DecideJobRequest) -> Result<v1::Job, Failure> {
+        let request = v1::DecideJobRequest { request_id: request_id(), ..request };
+        let answer = self.call("answering the job's question", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.decide_job(request).await }
+        });
+        answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
+    }
+
+    /// Moves a job to another agent.
+    pub(crate) async fn relocate(&self, request: v1::MoveJobRequest) -> Result<v1::MoveJobResponse, Failure> {
+        let request = v1::MoveJobRequest { request_id: request_id(), ..request };
+        let answer = self.call("asking for the job to be moved", SUBMIT_ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.move_job(request).await }
+        });
+        Ok(answer.await?)
+    }
+
     /// Lets a job's agent remove what the job has left.
     pub(crate) async fn sweep(&self, job_id: &str) -> Result<v1::Job, Failure> {
         let request = v1::SweepJobRequest { job_id: job_id.to_owned(), request_id: request_id() };

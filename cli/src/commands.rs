@@ -3,10 +3,12 @@
 mod agents;
 mod cancel;
 mod completions;
+mod decide;
 mod deploy;
 mod hold;
 mod jobs;
 mod plan;
+mod relocate;
 mod resources;
 mod result;
 mod retry;
@@ -55,6 +57,8 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Pause(args) => hold::pause(&cx, &args).await,
         Command::Resume(args) => hold::resume(&cx, &args).await,
         Command::Retry(args) => retry::run(&cx, args).await,
+        Command::Decide(args) => decide::run(&cx, args).await,
+        Command::Move(args) => relocate::run(&cx, args).await,
         Command::Resources(args) => resources::run(&cx, &args).await,
         Command::Sweep(args) => sweep::run(&cx, &args).await,
         Command::Result(args) => result::run(&cx, &args).await,

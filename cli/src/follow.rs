@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gantry_proto::{
-    Body, Event, JobId, JobOutcome, JobView, Sample,
+    Body, Event, JobId, JobOutcome, JobView, Sample, TakenOver,
     v1::{self, JobState, watch_job_response::Item},
 };
 use jiff::Timestamp;
@@ -52,6 +52,8 @@ pub(crate) struct Known {
     pub(crate) job: Option<v1::Job>,
     /// The agent that does the work, from the log.
     pub(crate) agent: Option<String>,
+    /// From which agent the job was moved last, from the log.
+    pub(crate) taken_over: Option<TakenOver>,
 }
 
 impl Known {
@@ -60,14 +62,32 @@ impl Known {
         match heard {
             Heard::Job(job) => self.job = Some((**job).clone()),
             Heard::Event(event) => {
-                if let Body::JobStarted { agent, .. } = &event.body {
+                if let Body::JobStarted { agent, taken_over, .. } = &event.body {
                     self.agent = Some(agent.to_string());
+                    self.taken_over = taken_over.clone().or_else(|| self.taken_over.take());
                 }
                 self.view.apply(event);
             }
             Heard::Sample(sample) => self.view.sample(sample),
             Heard::Broken { .. } | Heard::Back(_) | Heard::End => {}
         }
+    }
+
+    /// What the job cannot decide, as the controller or else the log tells it; `None` unless it waits.
+    pub(crate) fn question(&self) -> Option<v1::OperatorQuestion> {
+        let job = self.job.as_ref()?;
+        if job.state() != JobState::NeedsOperator {
+            return None;
+        }
+        job.question.clone().or_else(|| {
+            let asked = self.view.question.as_ref()?;
+            Some(v1::OperatorQuestion {
+                seq: asked.seq,
+                step: asked.step.to_string(),
+                failure: Some((&asked.failure).into()),
+                choices: asked.choices.iter().cloned().map(Into::into).collect(),
+            })
+        })
     }
 
     /// Whether nothing more will happen. The log may end with the last event of an older epoch of a job that was

@@ -102,6 +102,8 @@ fn name(command: &Command) -> &'static str {
         Command::Pause(_) => "ctl pause",
         Command::Resume(_) => "ctl resume",
         Command::Retry(_) => "ctl retry",
+        Command::Decide(_) => "ctl decide",
+        Command::Move(_) => "ctl move",
         Command::Resources(_) => "ctl resources",
         Command::Sweep(_) => "ctl sweep",
         Command::Result(_) => "ctl result",

@@ -10,6 +10,7 @@ pub(crate) mod json;
 pub(crate) mod lines;
 pub(crate) mod paint;
 pub(crate) mod plan;
+pub(crate) mod question;
 pub(crate) mod screen;
 pub(crate) mod table;
 pub(crate) mod text;

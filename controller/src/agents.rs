@@ -29,8 +29,15 @@ struct Live {
     in_contact: watch::Sender<bool>,
     orders: watch::Sender<u64>,
     seen: Option<Timestamp>,
-    session: Option<(u64, CancellationToken)>,
+    session: Option<Held>,
     sessions: u64,
+}
+
+/// The newest session, and how it is ended from outside.
+struct Held {
+    number: u64,
+    replaced: CancellationToken,
+    recalled: CancellationToken,
 }
 
 /// A session's hold on its agent: there is one at a time, and the newest wins.
@@ -41,6 +48,8 @@ pub struct Session {
     pub orders: watch::Receiver<u64>,
     /// Cancelled when a newer session takes over.
     pub replaced: CancellationToken,
+    /// Cancelled when the agent has to say Hello again, because what its Welcome said holds no more.
+    pub recalled: CancellationToken,
 }
 
 impl Agents {
@@ -60,28 +69,33 @@ impl Agents {
     /// Begins a session; an older one of the same agent is told to end.
     pub fn connect(&self, agent: &AgentId) -> Session {
         self.with(agent, |live| {
-            if let Some((number, older)) = live.session.take() {
-                tracing::warn!(%agent, session = number, "a newer session of the same agent takes over");
-                older.cancel();
+            if let Some(older) = live.session.take() {
+                tracing::warn!(%agent, session = older.number, "a newer session of the same agent takes over");
+                older.replaced.cancel();
             }
             live.sessions += 1;
             live.seen = Some(Timestamp::now());
-            let replaced = CancellationToken::new();
-            live.session = Some((live.sessions, replaced.clone()));
+            let (number, replaced, recalled) = (live.sessions, CancellationToken::new(), CancellationToken::new());
+            live.session = Some(Held { number, replaced: replaced.clone(), recalled: recalled.clone() });
             live.in_contact.send_replace(true);
-            Session { number: live.sessions, orders: live.orders.subscribe(), replaced }
+            Session { number, orders: live.orders.subscribe(), replaced, recalled }
         })
     }
 
     /// Ends a session, unless a newer one has taken over. Returns when the agent was last heard.
     pub fn disconnect(&self, agent: &AgentId, session: u64) -> Option<Timestamp> {
         self.with(agent, |live| {
-            if live.session.as_ref().is_some_and(|(number, _)| *number == session) {
+            if live.session.as_ref().is_some_and(|held| held.number == session) {
                 live.session = None;
                 live.in_contact.send_replace(false);
             }
             live.seen
         })
+    }
+
+    /// Has the agent say Hello again at once, if it is in contact.
+    pub fn recall(&self, agent: &AgentId) {
+        self.with(agent, |live| live.session.iter().for_each(|held| held.recalled.cancel()));
     }
 
     /// The agent has said something.

@@ -22,7 +22,7 @@ use crate::{
     jobs::Jobs,
     peer::AgentPeer,
     refusal::Refusal,
-    store::{AgentRow, Appended, Store, StoreError},
+    store::{AgentRow, Appended, Position, Store, StoreError},
 };
 
 /// What this controller can do beyond the protocol's version. Nothing so far.
@@ -83,6 +83,8 @@ enum End {
     Silent,
     /// A newer session of the same agent has taken over.
     Replaced,
+    /// A job was moved away from the agent: the next Welcome says so.
+    Recalled,
     /// The controller shuts down.
     Draining,
     /// The peer did something that cannot stand.
@@ -157,7 +159,28 @@ impl Gateway {
             seen: Timestamp::now(),
         };
         self.store.put_agent(row.clone()).await?;
-        let replay = self.replay(&peer.id, &hello.jobs).await?;
+        // Registered before it is looked which jobs are still the agent's: a move after that look ends this session.
+        let session = self.agents.connect(&peer.id);
+        match self.welcome(peer, &hello.jobs, out).await {
+            Ok(()) => {
+                let (version, remote) = (&row.version, &row.remote_address);
+                tracing::info!(%version, %remote, isos = row.isos.len(), "agent in contact");
+                Ok((session, row))
+            }
+            Err(end) => {
+                self.agents.disconnect(&peer.id, session.number);
+                Err(end)
+            }
+        }
+    }
+
+    async fn welcome(
+        &self,
+        peer: &AgentPeer,
+        jobs: &[v1::JobPosition],
+        out: &mpsc::Sender<Result<v1::OpenResponse, Status>>,
+    ) -> Result<(), End> {
+        let replay = self.replay(&peer.id, jobs).await?;
         let id = Uuid::now_v7().to_string();
         tracing::Span::current().record("id", &id);
         let welcome = v1::Welcome {
@@ -169,19 +192,12 @@ impl Gateway {
             replay,
             capabilities: CAPABILITIES.iter().map(|word| (*word).to_owned()).collect(),
         };
-        // Registered first: from here on the newest session is this one, and no order is missed.
-        let session = self.agents.connect(&peer.id);
-        tracing::info!(version = %row.version, remote = %row.remote_address, isos = row.isos.len(), "agent in contact");
         let sent = out.send_timeout(message(Out::Welcome(welcome)), ms(self.settings.silence_ms)).await;
-        if sent.is_err() {
-            self.agents.disconnect(&peer.id, session.number);
-            return Err(End::Silent);
-        }
-        Ok((session, row))
+        sent.map_err(|_| End::Silent)
     }
 
     /// From where the agent sends again. A job that is not here, not this agent's, or here in another epoch is not
-    /// wanted now; nothing is deleted because of that.
+    /// wanted now; nothing is deleted because of that. One that was moved since the agent's epoch is its no more.
     async fn replay(&self, agent: &AgentId, jobs: &[v1::JobPosition]) -> Result<Vec<v1::ReplayFrom>, End> {
         let mut replay = Vec::with_capacity(jobs.len());
         if jobs.is_empty() {
@@ -194,17 +210,9 @@ impl Gateway {
                 .positions(agent, ids)
                 .await?
                 .into_iter()
-                .map(|position| (position.job.to_string(), (position.epoch, position.last_seq)))
+                .map(|position| (position.job.to_string(), position))
                 .collect();
-            replay.extend(chunk.iter().map(|job| {
-                let here = known.get(&job.job_id).filter(|(epoch, _)| *epoch == job.epoch);
-                v1::ReplayFrom {
-                    job_id: job.job_id.clone(),
-                    stored_seq: here.map_or(0, |(_, last_seq)| *last_seq),
-                    unknown: here.is_none(),
-                    moved: false,
-                }
-            }));
+            replay.extend(chunk.iter().map(|job| replay_from(agent, job, known.get(&job.job_id))));
         }
         Ok(replay)
     }
@@ -224,6 +232,7 @@ impl Gateway {
                 goodbye("nothing was heard for too long", 0)
             }
             End::Replaced => goodbye("a newer session of this agent has taken over", self.settings.silence_ms),
+            End::Recalled => goodbye("a job of this agent was moved to another one: say Hello again", 0),
             End::Draining => goodbye("the controller is shutting down", self.settings.retry_after_ms),
             End::Refused(status) => {
                 tracing::warn!(code = ?status.code(), reason = status.message(), "the session was refused");
@@ -268,12 +277,14 @@ impl LinkSession<'_> {
         let (mut beats, mut touches) = (every(beat), every(TOUCH_EVERY));
         let mut deadline = Instant::now() + silence;
         let (stop, replaced) = (self.gateway.stop.clone(), self.session.replaced.clone());
+        let recalled = self.session.recalled.clone();
         self.send_orders().await?;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(End::Draining),
                 () = replaced.cancelled() => return Err(End::Replaced),
+                () = recalled.cancelled() => return Err(End::Recalled),
                 changed = self.session.orders.changed() => {
                     changed.map_err(|_| End::Draining)?;
                     self.send_orders().await?;
@@ -337,9 +348,11 @@ impl LinkSession<'_> {
         let Ok(job) = batch.job_id.parse::<JobId>() else {
             return Err(bad_request("a batch of events names no job"));
         };
+        // The log may go on behind what this agent has, when another one had the job meanwhile.
+        let told = batch.events.last().map_or(u64::MAX, |event| event.seq);
         match self.gateway.jobs.append(&self.row.id, job, batch.events).await? {
             Appended::Stored { row, .. } => {
-                let ack = v1::EventAck { job_id: job.to_string(), seq: row.progress.last_seq };
+                let ack = v1::EventAck { job_id: job.to_string(), seq: row.progress.last_seq.min(told) };
                 self.send(Out::Ack(ack)).await
             }
             Appended::Gap { stored, got } => Err(bad_request(&format!(
@@ -379,6 +392,18 @@ impl LinkSession<'_> {
     async fn send(&self, item: Out) -> Result<(), End> {
         let limit = ms(self.gateway.settings.silence_ms);
         self.out.send_timeout(message(item), limit).await.map_err(|_| End::Silent)
+    }
+}
+
+/// Where an agent stands with a job that it speaks of.
+fn replay_from(agent: &AgentId, job: &v1::JobPosition, here: Option<&Position>) -> v1::ReplayFrom {
+    let own = here.filter(|here| here.agent == *agent && here.epoch == job.epoch);
+    let moved = here.is_some_and(|here| job.epoch < here.moved);
+    v1::ReplayFrom {
+        job_id: job.job_id.clone(),
+        stored_seq: own.map_or(0, |here| here.last_seq),
+        unknown: own.is_none() && !moved,
+        moved,
     }
 }
 

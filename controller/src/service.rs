@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     agents::Agents,
-    jobs::{Checked, Jobs, Retried, Retry, Submission, Submitted, WatchStream},
+    jobs::{Checked, Decision, Jobs, Move, Moved, Retried, Retry, Submission, Submitted, WatchStream},
     peer::OperatorName,
     refusal::Refusal,
     store::JobFilter,
@@ -59,11 +59,7 @@ impl v1::job_service_server::JobService for OperatorApi {
                 let problems = problems.iter().map(Into::into).collect();
                 v1::submit_job_response::Outcome::Accepted(v1::JobAccepted { job: Some(*job), already_known, problems })
             }
-            Submitted::Rejected(Checked { verdict, problems, .. }) => {
-                let problems = problems.iter().map(Into::into).collect();
-                let verdict = v1::PlanVerdict::from(verdict).into();
-                v1::submit_job_response::Outcome::Rejected(v1::PlanRejected { verdict, problems })
-            }
+            Submitted::Rejected(found) => v1::submit_job_response::Outcome::Rejected(rejected(&found)),
         };
         Ok(Response::new(v1::SubmitJobResponse { outcome: Some(outcome) }))
     }
@@ -143,10 +139,7 @@ impl v1::job_service_server::JobService for OperatorApi {
             },
             Retried::Rejected(checked) => v1::RetryJobResponse {
                 job: Some(self.jobs.describe(&row)),
-                rejected: Some(v1::PlanRejected {
-                    verdict: v1::PlanVerdict::from(checked.verdict).into(),
-                    problems: checked.problems.iter().map(Into::into).collect(),
-                }),
+                rejected: Some(rejected(&checked)),
                 ..Default::default()
             },
         }))
@@ -162,13 +155,39 @@ impl v1::job_service_server::JobService for OperatorApi {
 
     async fn decide_job(
         &self,
-        _request: Request<v1::DecideJobRequest>,
+        request: Request<v1::DecideJobRequest>,
     ) -> Result<Response<v1::DecideJobResponse>, Status> {
-        Err(Status::unimplemented("decide"))
+        let by = operator(&request)?;
+        let v1::DecideJobRequest { job_id, choice, question, reason, request_id } = request.into_inner();
+        let row = self.jobs.find(&job_id).await?;
+        let wish = Decision { choice, question, reason, by, request: request_id };
+        let row = self.jobs.decide(&row, wish).await?;
+        Ok(Response::new(v1::DecideJobResponse { job: Some(self.jobs.describe(&row)) }))
     }
 
-    async fn move_job(&self, _request: Request<v1::MoveJobRequest>) -> Result<Response<v1::MoveJobResponse>, Status> {
-        Err(Status::unimplemented("move"))
+    async fn move_job(&self, request: Request<v1::MoveJobRequest>) -> Result<Response<v1::MoveJobResponse>, Status> {
+        let by = operator(&request)?;
+        let request = request.into_inner();
+        let row = self.jobs.find(&request.job_id).await?;
+        let wish = Move {
+            to: agent_id(request.agent_id)?,
+            workbook: request.workbook,
+            file_name: request.file_name,
+            overrides: request.overrides.into_iter().collect(),
+            old_agent_is_off: request.old_agent_is_off,
+            by,
+            request: request.request_id,
+        };
+        Ok(Response::new(match self.jobs.relocate(&row, wish).await? {
+            Moved::Accepted { row, moved } => {
+                v1::MoveJobResponse { job: Some(self.jobs.describe(&row)), moved, rejected: None }
+            }
+            Moved::Rejected(found) => v1::MoveJobResponse {
+                job: Some(self.jobs.describe(&row)),
+                moved: false,
+                rejected: Some(rejected(&found)),
+            },
+        }))
     }
 
     async fn get_job_result(
@@ -212,6 +231,14 @@ fn keep(policy: v1::OnFailure) -> Option<bool> {
         v1::OnFailure::Unspecified => None,
         v1::OnFailure::Undo => Some(false),
         v1::OnFailure::Keep => Some(true),
+    }
+}
+
+/// Why a workbook gives no plan.
+fn rejected(found: &Checked) -> v1::PlanRejected {
+    v1::PlanRejected {
+        verdict: v1::PlanVerdict::from(found.verdict).into(),
+        problems: found.problems.iter().map(Into::into).collect(),
     }
 }
 

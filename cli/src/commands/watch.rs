@@ -15,7 +15,7 @@ use crate::{
     output::Output,
     render::{
         ending::{Detail, Ending},
-        json,
+        json, question,
     },
     show::Show,
 };
@@ -47,9 +47,7 @@ pub(crate) async fn to_the_end(cx: &Cx, client: &Client, job: JobId, from: u64, 
         }
         End::NeedsOperator => {
             document(cx.out, &known, more)?;
-            Err(Failure::new(Exit::NeedsOperator, format!("job {job} waits for an operator"))
-                .remedy(format!("see what it needs: ctl show {job}"))
-                .remedy(format!("or stop it: ctl cancel {job}")))
+            Err(question::failure(&job.to_string(), known.question().as_ref()))
         }
         End::Over => conclude(cx.out, &known, more),
     }

@@ -9,7 +9,7 @@ use gantry_proto::{
 };
 use jiff::Timestamp;
 
-use super::{paint::Paint, text, units, words};
+use super::{jobs, paint::Paint, question, text, units, words};
 use crate::follow::Known;
 
 /// Wider lines are harder to read, not easier.
@@ -51,7 +51,7 @@ impl Scene<'_> {
 
     fn head(&self) -> String {
         let Some(job) = &self.known.job else { return self.paint.head("job") };
-        let short: String = job.job_id.chars().skip(job.job_id.len().saturating_sub(8)).collect();
+        let short = jobs::short(&job.job_id);
         let mut line = format!("job {short}  {}  {}", job.vm_name, job.cloudtower_ip);
         if !job.cluster.is_empty() {
             line.push_str("  on ");
@@ -149,14 +149,28 @@ impl Scene<'_> {
                     all.push("queued: waiting for the agent to begin".to_owned())
                 }
                 JobState::Paused => all.push("paused".to_owned()),
-                JobState::NeedsOperator => all.push("waiting for an operator".to_owned()),
+                JobState::NeedsOperator => all.extend(self.question(&job.job_id)),
                 _ => {}
+            }
+            all.extend(words::moving_sentence(job).map(|words| format!("on its way to {words}")));
+            if !job.refusal.is_empty() {
+                all.push(format!("refused: {}", job.refusal));
             }
             if job.cancel() == CancelStage::Unspecified && self.known.view.cancelled_by.is_some() {
                 all.push("cancel: the agent has it; the job stops at its next safe point".to_owned());
             }
         }
         all.iter().flat_map(|line| text::wrap(&text::clean(line), self.width())).map(|l| self.paint.warn(&l)).collect()
+    }
+
+    /// What an operator has to decide, and how.
+    fn question(&self, job_id: &str) -> Vec<String> {
+        let Some(asked) = self.known.question() else { return vec!["waiting for an operator".to_owned()] };
+        let why = asked.failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
+        let mut all = vec![format!("waiting for an operator{why}")];
+        all.extend(asked.choices.iter().map(|choice| format!("{}: {}", choice.id, choice.text)));
+        all.push(format!("answer: {}", question::command(jobs::short(job_id).as_str(), "CHOICE")));
+        all
     }
 
     fn overall(&self) -> String {

@@ -1,12 +1,13 @@
 //! Everything about one job on one page.
 
-use gantry_proto::{Plan, v1, view::StepState};
+use gantry_proto::{Plan, TakenOver, v1, view::StepState};
 use jiff::Timestamp;
 
 use super::{
     ending::{self, Detail, Ending, block},
     frame,
     paint::Paint,
+    question,
     table::table,
     text, units, words,
 };
@@ -21,6 +22,13 @@ pub(crate) fn page(known: &Known, plan: Option<&Plan>, now: Timestamp, paint: Pa
     if let Some(job) = &known.job {
         let percent = if known.view.steps.is_empty() { job.percent } else { known.view.percent() };
         head(&mut out, job, percent, now, columns);
+        if let Some(from) = &known.taken_over {
+            block(&mut out, "moved", &moved(from), columns);
+        }
+        if let Some(asked) = known.question() {
+            section(&mut out, "what an operator has to decide", paint);
+            out.push_str(&question::text(&job.job_id, &asked, known, columns));
+        }
     }
     if let Some(plan) = plan {
         section(&mut out, "plan", paint);
@@ -73,6 +81,8 @@ fn head(out: &mut String, job: &v1::Job, percent: f64, now: Timestamp, columns: 
     row("state", format!("{state}, {}", frame::percent(percent).trim_start()));
     row("epoch", if job.epoch > 1 { job.epoch.to_string() } else { String::new() });
     row("agent", frame::contact(job, now).unwrap_or_else(|| format!("{} (site {})", job.agent_id, job.site)));
+    row("moving to", words::moving_sentence(job).unwrap_or_default());
+    row("refused", job.refusal.clone());
     row("cancel", words::cancel_sentence(job.cancel()).unwrap_or_default().to_owned());
     row("workbook", job.file_name.clone());
     row("submitted", format!("{} by {}", time(job.created_micros), job.submitted_by));
@@ -80,6 +90,12 @@ fn head(out: &mut String, job: &v1::Job, percent: f64, now: Timestamp, columns: 
     row("finished", time(job.finished_micros));
     row("on failure", words::on_failure(job.on_failure()).to_owned());
     row("events", job.last_seq.to_string());
+}
+
+/// From where a job came, and how that agent was known to have stopped.
+fn moved(TakenOver { from, by, confirmed }: &TakenOver) -> String {
+    let how = if *confirmed { "which had let go of it".to_owned() } else { format!("which {by} said was off") };
+    format!("from agent {from}, {how}, by {by}")
 }
 
 fn plan_rows(out: &mut String, plan: &Plan, columns: usize) {

@@ -19,10 +19,13 @@ pub(crate) fn text(jobs: &[v1::Job], now: Timestamp, columns: usize) -> String {
 
 fn row(job: &v1::Job, now: Timestamp) -> Vec<String> {
     let age = units::from_micros(job.created_micros).map(|at| units::duration(units::between(at, now)));
-    let agent = match frame::contact(job, now) {
+    let mut agent = match frame::contact(job, now) {
         Some(_) => format!("{} (no contact)", job.agent_id),
         None => job.agent_id.clone(),
     };
+    if !job.moving_to.is_empty() {
+        agent = format!("{agent} → {}", job.moving_to);
+    }
     vec![
         short(&job.job_id),
         words::job_state(job.state()).replace('_', " "),

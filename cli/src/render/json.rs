@@ -39,7 +39,20 @@ pub(crate) fn job(job: &v1::Job) -> Value {
         "failure": job.failure.clone().map(Failure::from),
         "percent": job.percent,
         "current_step": some(&job.current_step),
+        "question": job.question.as_ref().map(question),
+        "moving_to": some(&job.moving_to),
         "on_failure": (job.on_failure() != OnFailure::Unspecified).then(|| words::on_failure(job.on_failure())),
+    })
+}
+
+/// What a job cannot decide.
+pub(crate) fn question(asked: &v1::OperatorQuestion) -> Value {
+    let choice = |choice: &v1::Choice| json!({ "id": choice.id, "text": choice.text });
+    json!({
+        "seq": asked.seq,
+        "step": asked.step,
+        "failure": asked.failure.clone().map(Failure::from),
+        "choices": asked.choices.iter().map(choice).collect::<Vec<_>>(),
     })
 }
 

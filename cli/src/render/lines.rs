@@ -44,6 +44,9 @@ pub(crate) struct Teller {
     contact: Option<bool>,
     state: Option<JobState>,
     cancel: Option<v1::CancelStage>,
+    agent: Option<String>,
+    moving_to: String,
+    refusal: String,
     still_broken: u32,
 }
 
@@ -162,6 +165,11 @@ impl Teller {
     /// What has changed about the job that is no event.
     fn job(&mut self, job: &v1::Job, now: Timestamp) -> Option<String> {
         let mut told = Vec::new();
+        if self.agent.replace(job.agent_id.clone()).is_some_and(|before| before != job.agent_id) {
+            told.push(format!("agent {} has the job now", job.agent_id));
+            told.extend(frame::contact(job, now));
+            self.contact = Some(job.agent_in_contact);
+        }
         if self.contact.replace(job.agent_in_contact) != Some(job.agent_in_contact) {
             match frame::contact(job, now) {
                 Some(out) => told.push(out),
@@ -181,6 +189,16 @@ impl Teller {
                 JobState::Paused => told.push("the job is paused".to_owned()),
                 JobState::NeedsOperator => told.push("the job waits for an operator".to_owned()),
                 _ => {}
+            }
+        }
+        if self.moving_to != job.moving_to {
+            self.moving_to.clone_from(&job.moving_to);
+            told.extend(words::moving_sentence(job).map(|words| format!("on its way to {words}")));
+        }
+        if self.refusal != job.refusal {
+            self.refusal.clone_from(&job.refusal);
+            if !job.refusal.is_empty() {
+                told.push(format!("refused: {}", job.refusal));
             }
         }
         (!told.is_empty()).then(|| told.join("; "))

@@ -2,7 +2,7 @@
 
 use gantry_proto::{
     JobOutcome, UndoState,
-    v1::{CancelStage, JobState, OnFailure},
+    v1::{CancelStage, Job, JobState, OnFailure},
     view::StepState,
 };
 
@@ -40,6 +40,12 @@ pub(crate) fn cancel_sentence(stage: CancelStage) -> Option<&'static str> {
         CancelStage::Undone => Some("done; what the job had made is removed, or listed as left over"),
         CancelStage::TooLate => Some("too late; the job had ended before"),
     }
+}
+
+/// Where a job is on its way to, for people.
+pub(crate) fn moving_sentence(job: &Job) -> Option<String> {
+    let (from, to) = (&job.agent_id, &job.moving_to);
+    (!to.is_empty()).then(|| format!("agent {to}, as soon as agent {from} has let go of the job"))
 }
 
 pub(crate) fn outcome(outcome: JobOutcome) -> &'static str {

@@ -20,6 +20,8 @@ async fn every_command_has_help_with_examples() {
         "pause",
         "resume",
         "retry",
+        "decide",
+        "move",
         "resources",
         "sweep",
         "result",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod again;
+mod decide;
 mod deploy;
 mod fake;
 mod help;
@@ -10,6 +11,7 @@ mod line;
 mod local;
 mod log;
 mod refusals;
+mod relocate;
 mod run;
 mod show;
 mod watch;

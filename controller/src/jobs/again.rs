@@ -9,7 +9,7 @@ use gantry_proto::{
 };
 
 use super::{
-    Jobs,
+    Jobs, short,
     submit::{Checked, checked, target},
 };
 use crate::{
@@ -160,6 +160,7 @@ impl Jobs {
         retry: v1::RetryJob,
         request: &str,
     ) -> Result<JobRow, Refusal> {
+        let undo_only = retry.undo_only;
         let order = v1::Order {
             job_id: next.id.to_string(),
             kind: Some(v1::order::Kind::Retry(retry)),
@@ -169,6 +170,7 @@ impl Jobs {
         next.epoch += 1;
         next.cancel = v1::CancelStage::Unspecified;
         next.refusal = String::new();
+        next.undo_only = undo_only;
         next.progress = Progress::queued();
         let request = short(request);
         match self.store.again(Again { row: next, plan, request, order }).await? {
@@ -210,11 +212,6 @@ impl Jobs {
             }
         }
     }
-}
-
-/// A request's name as it is stored.
-fn short(request: &str) -> String {
-    request.chars().take(64).collect()
 }
 
 /// What a row says of its plan.

@@ -2,17 +2,17 @@
 
 use gantry_proto::{Code, v1};
 
-use super::Jobs;
+use super::{Jobs, short};
 use crate::{
     refusal::Refusal,
-    store::{Hold, JobRow, OrderKind},
+    store::{JobRow, OrderKind, Wish, Wished},
 };
 
 impl Jobs {
     /// Asks for a job to be held at its next safe point.
     ///
     /// # Errors
-    /// [`Code::JobFinished`], or [`Code::JobState`] when it was cancelled.
+    /// [`Code::JobFinished`], or [`Code::JobState`] when it was cancelled or is being moved.
     pub async fn pause(&self, row: &JobRow, by: &str, reason: &str, request: &str) -> Result<JobRow, Refusal> {
         let reason = reason.chars().take(500).collect();
         let kind = v1::order::Kind::Pause(v1::PauseOrder { by: by.to_owned(), reason });
@@ -22,7 +22,7 @@ impl Jobs {
     /// Lets a held job go on.
     ///
     /// # Errors
-    /// [`Code::JobFinished`], or [`Code::JobState`] when it was cancelled.
+    /// [`Code::JobFinished`], or [`Code::JobState`] when it was cancelled or is being moved.
     pub async fn resume(&self, row: &JobRow, by: &str, request: &str) -> Result<JobRow, Refusal> {
         let kind = v1::order::Kind::Resume(v1::ResumeOrder { by: by.to_owned() });
         self.hold(row, OrderKind::Resume, kind, request).await
@@ -35,26 +35,57 @@ impl Jobs {
         order: v1::order::Kind,
         request: &str,
     ) -> Result<JobRow, Refusal> {
-        if row.cancel != v1::CancelStage::Unspecified && !row.finished() {
-            let message = format!("job {} was cancelled: it stops and is undone, and is not held", row.id);
-            return Err(Refusal::new(Code::JobState, message));
+        not_stopping(row)?;
+        match self.wish(row, kind, order, request).await? {
+            Wished::Stored(row) => Ok(row),
+            Wished::Ended(row) | Wished::Answered(row) => Err(ended(&row)),
         }
+    }
+
+    /// Stores a wish and wakes the job's agent.
+    pub(super) async fn wish(
+        &self,
+        row: &JobRow,
+        kind: OrderKind,
+        order: v1::order::Kind,
+        request: &str,
+    ) -> Result<Wished, Refusal> {
         let order = v1::Order {
             job_id: row.id.to_string(),
             kind: Some(order),
             trace: gantry_telemetry::inject().into_iter().collect(),
             ..Default::default()
         };
-        let request = request.chars().take(64).collect();
-        let row = self.store.hold(Hold { job: row.id, request, kind, order }).await?;
-        let row = row.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
-        if row.finished() {
-            let message = format!("job {} has ended: see `ctl show {}`", row.id, row.id);
-            return Err(Refusal::new(Code::JobFinished, message));
+        let wished = self.store.wish(Wish { job: row.id, request: short(request), kind, order }).await?;
+        let wished = wished.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
+        if let Wished::Stored(row) = &wished {
+            tracing::info!(job = %row.id, ?kind, "order stored");
+            self.changed(row);
+            self.agents.wake(&row.agent);
         }
-        tracing::info!(job = %row.id, ?kind, "order stored");
-        self.changed(&row);
-        self.agents.wake(&row.agent);
-        Ok(row)
+        Ok(wished)
     }
+}
+
+/// A job that stops, or that its agent is about to let go of, is not told anything else.
+pub(super) fn not_stopping(row: &JobRow) -> Result<(), Refusal> {
+    if row.finished() {
+        return Ok(());
+    }
+    if row.cancel != v1::CancelStage::Unspecified {
+        let message = format!("job {} was cancelled: it stops and is undone, and takes no other order", row.id);
+        return Err(Refusal::new(Code::JobState, message));
+    }
+    match &row.moving_to {
+        Some(to) => {
+            let message =
+                format!("job {} is on its way to agent {to}: wait until it is there (`ctl watch {}`)", row.id, row.id);
+            Err(Refusal::new(Code::JobState, message))
+        }
+        None => Ok(()),
+    }
+}
+
+pub(super) fn ended(row: &JobRow) -> Refusal {
+    Refusal::new(Code::JobFinished, format!("job {} has ended: see `ctl show {}`", row.id, row.id))
 }

@@ -2,8 +2,10 @@
 //! decided before, and what an agent does is the agent's.
 
 mod again;
+mod decide;
 mod ending;
 mod hold;
+mod moving;
 mod submit;
 mod watch;
 
@@ -17,6 +19,8 @@ use tokio::sync::{Semaphore, watch as signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use again::{Retried, Retry};
+pub use decide::Decision;
+pub use moving::{Move, Moved};
 pub use submit::{Checked, Submission, Submitted};
 pub use watch::WatchStream;
 
@@ -118,7 +122,7 @@ impl Jobs {
             last_seq: progress.last_seq,
             submitted_by: row.submitted_by.clone(),
             file_name: row.file_name.clone(),
-            plan_sha256: row.plan_sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            plan_sha256: submit::hex(&row.plan_sha256),
             cluster: row.cluster.clone(),
             vm_name: row.vm_name.clone(),
             cloudtower_ip: row.cloudtower_ip.clone(),
@@ -130,8 +134,8 @@ impl Jobs {
             current_step: progress.current_step.clone(),
             on_failure: on_failure.into(),
             refusal: row.refusal.clone(),
-            question: None,
-            moving_to: String::new(),
+            question: progress.question.clone(),
+            moving_to: row.moving_to.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 
@@ -175,7 +179,6 @@ impl Jobs {
     /// When the store fails.
     pub async fn cancel(&self, row: &JobRow, by: &str, reason: &str, request: &str) -> Result<Cancelled, Refusal> {
         let reason: String = reason.chars().take(500).collect();
-        let request: String = request.chars().take(64).collect();
         let kind = v1::order::Kind::Cancel(v1::CancelOrder { by: by.to_owned(), reason: reason.clone() });
         let order = v1::Order {
             job_id: row.id.to_string(),
@@ -184,7 +187,7 @@ impl Jobs {
             ..Default::default()
         };
         let unstarted = ending::cancelled(by, &reason, self.store.plan(row.id).await?.as_ref());
-        let cancelled = self.store.cancel(Cancel { job: row.id, request, order, unstarted }).await?;
+        let cancelled = self.store.cancel(Cancel { job: row.id, request: short(request), order, unstarted }).await?;
         let cancelled = cancelled.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
         let Cancelled { row, cut_short } = &cancelled;
         tracing::info!(job = %row.id, by, stage = row.cancel.as_str_name(), cut_short, "cancel asked for");
@@ -202,7 +205,11 @@ impl Jobs {
         if let Appended::Stored { row, new } = &appended
             && *new > 0
         {
-            self.changed(row);
+            if row.agent == *agent {
+                self.changed(row);
+            } else {
+                self.has_moved(row, agent);
+            }
             if row.finished() {
                 tracing::info!(job = %row.id, state = row.progress.state.as_str_name(), "job ended");
             }
@@ -245,18 +252,18 @@ impl Jobs {
         }
     }
 
-    /// Where the controller stands with jobs that an agent speaks of; those at work are ready for samples afterwards.
+    /// Where the controller stands with jobs that an agent speaks of, its own or not; its own at work are ready for
+    /// samples afterwards.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn positions(&self, agent: &AgentId, jobs: Vec<JobId>) -> Result<Vec<Position>, Refusal> {
         let positions = self.store.positions(jobs).await?;
-        let own: Vec<Position> = positions.into_iter().filter(|position| position.agent == *agent).collect();
         let active = JobFilter { limit: LIST_MAX, active_only: true, ..JobFilter::default() };
         for row in self.store.list_jobs(active).await?.iter().filter(|row| row.agent == *agent) {
             self.track(row);
         }
-        Ok(own)
+        Ok(positions)
     }
 
     fn changed(&self, row: &JobRow) {
@@ -264,9 +271,11 @@ impl Jobs {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = live.get_mut(&row.id) else { return };
         entry.ended = row.finished();
+        let moved = entry.agent != row.agent;
+        entry.agent.clone_from(&row.agent);
         entry.changed.send_modify(|change| {
             change.revision += 1;
-            if row.finished() {
+            if row.finished() || moved {
                 change.sample = None;
             }
         });
@@ -301,4 +310,9 @@ impl Jobs {
         let share = share.map_or(0.0, |sample| (sample.done as f64 / sample.total as f64).clamp(0.0, 1.0));
         (progress.percent + share * progress.current_share).clamp(0.0, 100.0)
     }
+}
+
+/// A request's name as it is stored.
+fn short(request: &str) -> String {
+    request.chars().take(64).collect()
 }

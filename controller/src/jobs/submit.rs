@@ -130,6 +130,8 @@ impl Jobs {
             keep_on_failure: keep,
             cancel: v1::CancelStage::Unspecified,
             refusal: String::new(),
+            moving_to: None,
+            undo_only: false,
             progress: Progress::queued(),
         };
         match self.store.insert_job(NewJob { row, plan: document.clone(), start }).await? {
@@ -209,6 +211,11 @@ pub(super) fn checked(outcome: &mut Outcome) -> Result<Checked, Refusal> {
         None => None,
     };
     Ok(Checked { verdict: outcome.verdict, problems: std::mem::take(&mut outcome.problems), plan })
+}
+
+/// A hash as people compare it.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The VM on its cluster, by the address under which the cluster is managed.

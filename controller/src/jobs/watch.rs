@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gantry_proto::{Code, v1};
+use gantry_proto::{AgentId, Code, v1};
 use tokio::sync::{mpsc, watch as signal};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -42,6 +42,7 @@ impl Jobs {
             // Listening begins before the first look, so that nothing falls in between.
             changed: self.track(&row),
             contact: self.agents.watch(&row.agent),
+            agent: row.agent.clone(),
             out,
             after,
             no_follow,
@@ -60,6 +61,8 @@ impl Jobs {
 struct Watcher {
     changed: signal::Receiver<Change>,
     contact: signal::Receiver<bool>,
+    /// Whose contact that is.
+    agent: AgentId,
     out: mpsc::Sender<Result<v1::WatchJobResponse, Status>>,
     after: u64,
     no_follow: bool,
@@ -107,6 +110,10 @@ impl Watcher {
             self.tell_events(jobs, job).await?;
             let row = jobs.store.job(job).await.map_err(Refusal::from)?;
             let Some(row) = row else { return Ok(()) };
+            if row.agent != self.agent {
+                self.contact = jobs.agents.watch(&row.agent);
+                self.agent.clone_from(&row.agent);
+            }
             let over = row.finished() && self.after >= row.progress.last_seq;
             self.tell_job(jobs.describe(&row)).await?;
             self.tell_sample().await?;
@@ -140,7 +147,7 @@ impl Watcher {
     /// Tells the job when something has changed that no event says.
     async fn tell_job(&mut self, job: v1::Job) -> Result<(), End> {
         let facts = |job: &v1::Job| {
-            let words = (job.agent_id.clone(), job.refusal.clone());
+            let words = (job.agent_id.clone(), job.refusal.clone(), job.moving_to.clone());
             (job.state, job.cancel, job.agent_in_contact, job.epoch, words)
         };
         if self.told.as_ref().is_some_and(|told| facts(told) == facts(&job)) {

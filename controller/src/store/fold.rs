@@ -2,7 +2,7 @@
 
 use gantry_proto::{
     Failure, JobOutcome, JobView, UndoState,
-    v1::{CancelStage, JobState},
+    v1::{self, CancelStage, JobState},
     view::{Phase, StepState},
 };
 use jiff::Timestamp;
@@ -30,6 +30,8 @@ pub struct Progress {
     pub current_step: String,
     /// Percent that the whole of the step at work is worth.
     pub current_share: f64,
+    /// What it cannot decide, as long as nobody has decided.
+    pub question: Option<v1::OperatorQuestion>,
 }
 
 impl Progress {
@@ -54,6 +56,7 @@ impl Progress {
             percent: view.percent(),
             current_step: current.map(|step| step.info.id.to_string()).unwrap_or_default(),
             current_share: running.map_or(0.0, |step| 100.0 * f64::from(step.info.weight) / total),
+            question: question(view),
         }
     }
 
@@ -66,6 +69,16 @@ impl Progress {
 /// Whether a job in this state has ended.
 fn ended(state: JobState) -> bool {
     matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+}
+
+fn question(view: &JobView) -> Option<v1::OperatorQuestion> {
+    let open = view.question.as_ref().filter(|asked| asked.decided.is_none())?;
+    Some(v1::OperatorQuestion {
+        seq: open.seq,
+        step: open.step.to_string(),
+        failure: Some((&open.failure).into()),
+        choices: open.choices.iter().cloned().map(Into::into).collect(),
+    })
 }
 
 fn state(view: &JobView) -> JobState {
@@ -99,7 +112,7 @@ pub fn cancel_stage(now: CancelStage, view: &JobView) -> CancelStage {
 
 #[cfg(test)]
 mod tests {
-    use gantry_proto::{Body, Event, StepInfo};
+    use gantry_proto::{Body, Choice, Event, StepInfo};
     use serde_json::Value;
 
     use super::*;
@@ -146,6 +159,19 @@ mod tests {
         assert_eq!((run.current_step.as_str(), run.last_seq), ("two", 4));
         let end = Progress::of(&view(&[started(), finished(JobOutcome::Succeeded)]));
         assert!(end.finished() && end.state == JobState::Succeeded && end.percent == 100.0);
+    }
+
+    #[test]
+    fn a_question_is_open_until_it_is_decided() {
+        let choices = vec![Choice { id: "look-again".into(), text: "look".into() }];
+        let asked = Body::OperatorNeeded { step: "one".into(), failure: Failure::default(), choices };
+        let decided =
+            Body::OperatorDecided { question: 2, choice: "look-again".into(), by: "me".into(), reason: String::new() };
+        let log = [started(), asked, decided];
+        let open = Progress::of(&view(&log[..2]));
+        let question = open.question.unwrap();
+        assert_eq!((open.state, question.seq, question.choices.len()), (JobState::NeedsOperator, 2, 1));
+        assert_eq!(Progress::of(&view(&log)).question, None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! there is not written again, and one that would leave a gap is refused.
 
 mod fold;
+mod moving;
 mod sqlite;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use gantry_proto::{AgentId, Body, Failure, JobId, v1};
 use jiff::Timestamp;
 
 pub use fold::{Progress, cancel_stage};
+pub use moving::{Relocate, Relocated};
 pub use sqlite::{SqliteStore, Stats};
 
 /// The store did not do what was asked.
@@ -98,6 +100,10 @@ pub struct JobRow {
     pub cancel: v1::CancelStage,
     /// Why the agent refused the newest order; empty when it did not.
     pub refusal: String,
+    /// The agent that gets it as soon as the one that has it has let go of it.
+    pub moving_to: Option<AgentId>,
+    /// This epoch walks no step: it only removes what was made.
+    pub undo_only: bool,
     /// What the log adds up to.
     pub progress: Progress,
 }
@@ -165,7 +171,7 @@ pub struct Cancel {
     pub request: String,
     /// The order; number and epoch are given by the store.
     pub order: v1::Order,
-    /// How the log ends when the start was never sent, so that the agent need not be asked.
+    /// How the log ends when no agent has the job, so that none need be asked. What is left over is added by the log.
     pub unstarted: Body,
 }
 
@@ -178,17 +184,28 @@ pub struct Cancelled {
     pub cut_short: bool,
 }
 
-/// A pause or a resume.
+/// What an operator wants of a job at work: a pause, a resume, or a decision.
 #[derive(Clone, Debug)]
-pub struct Hold {
+pub struct Wish {
     /// The job.
     pub job: JobId,
     /// See [`Cancel::request`].
     pub request: String,
-    /// [`OrderKind::Pause`] or [`OrderKind::Resume`].
+    /// [`OrderKind::Pause`], [`OrderKind::Resume`] or [`OrderKind::Decide`].
     pub kind: OrderKind,
     /// The order; number and epoch are given by the store.
     pub order: v1::Order,
+}
+
+/// What became of a [`Wish`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wished {
+    /// Stored with its order, now or when the same request came before.
+    Stored(JobRow),
+    /// The job has ended; nothing was stored.
+    Ended(JobRow),
+    /// A decision whose question is not open any more, or has an answer on its way; nothing was stored.
+    Answered(JobRow),
 }
 
 /// The next epoch of a job that has ended.
@@ -230,6 +247,12 @@ pub enum OrderKind {
     Resume,
     /// Begin the next epoch of a job that has ended.
     Retry,
+    /// Answer the question of a job that cannot decide.
+    Decide,
+    /// Let go of a job.
+    Surrender,
+    /// Go on with a job that another agent had.
+    TakeOver,
 }
 
 /// An order to an agent.
@@ -282,6 +305,8 @@ pub struct Position {
     pub epoch: u32,
     /// The highest stored sequence number.
     pub last_seq: u64,
+    /// The newest epoch that began because the job was moved: whoever had it in an older one has it no more. 0: none.
+    pub moved: u32,
 }
 
 /// The engine. Every method that changes something returns after the commit.
@@ -320,10 +345,12 @@ pub trait Store: Send + Sync + 'static {
     /// Stores a wish to stop a job: the first one, and one more once the job is being undone. `None`: no such job.
     async fn cancel(&self, cancel: Cancel) -> Result<Option<Cancelled>, StoreError>;
 
-    /// Stores a pause or a resume, once for each request. Nothing is stored for a job that has ended. `None`: no such job.
-    async fn hold(&self, hold: Hold) -> Result<Option<JobRow>, StoreError>;
+    /// Stores a pause, a resume or a decision, once for each request. `None`: no such job.
+    async fn wish(&self, wish: Wish) -> Result<Option<Wished>, StoreError>;
     /// Begins the next epoch of a job that has ended. `None`: no such job.
     async fn again(&self, again: Again) -> Result<Option<Begun>, StoreError>;
+    /// Moves a job to another agent: at once, or when the one that has it tells that it has let go. `None`: no such job.
+    async fn relocate(&self, wish: Relocate) -> Result<Option<Relocated>, StoreError>;
 
     /// Whether an order of this job came from this request: its answer was lost, and it is asked again.
     async fn requested(&self, job: JobId, request: String) -> Result<bool, StoreError>;

@@ -19,13 +19,15 @@ use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    operations::{Append, BeginAgain, CancelJob, Check, HoldJob, InsertJob, PutAgent, Report, Sending, TouchAgent},
+    operations::{
+        Append, BeginAgain, CancelJob, Check, InsertJob, MoveJob, PutAgent, Report, Sending, TakeWish, TouchAgent,
+    },
     rows::signed,
     writer::{Operation, Queued, Waiting, Writer},
 };
 use super::{
-    Again, AgentRow, Appended, Begun, Cancel, Cancelled, Hold, Inserted, JobFilter, JobRow, NewJob, OrderReport,
-    OrderRow, Position, Store, StoreError,
+    Again, AgentRow, Appended, Begun, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport, OrderRow,
+    Position, Relocate, Relocated, Store, StoreError, Wish, Wished,
 };
 use crate::config;
 
@@ -125,7 +127,7 @@ impl Store for SqliteStore {
     }
 
     async fn job(&self, id: JobId) -> Result<Option<JobRow>, StoreError> {
-        let row = sqlx::query("SELECT * FROM jobs WHERE id = ?1").bind(id.to_string());
+        let row = sqlx::query("SELECT * FROM job_rows WHERE id = ?1").bind(id.to_string());
         row.fetch_optional(&self.readers).await?.as_ref().map(rows::job).transpose()
     }
 
@@ -155,7 +157,7 @@ impl Store for SqliteStore {
 
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT * FROM jobs
+            "SELECT * FROM job_rows
              WHERE (?1 = '' OR site = ?1) AND (?2 = 0 OR active = 1) AND (?3 IS NULL OR id < ?3)
              ORDER BY id DESC LIMIT ?4",
         )
@@ -170,11 +172,14 @@ impl Store for SqliteStore {
 
     async fn positions(&self, jobs: Vec<JobId>) -> Result<Vec<Position>, StoreError> {
         let ids = serde_json::Value::from_iter(jobs.iter().map(JobId::to_string)).to_string();
-        let rows =
-            sqlx::query("SELECT id, agent_id, epoch, last_seq FROM jobs WHERE id IN (SELECT value FROM json_each(?1))")
-                .bind(ids)
-                .fetch_all(&self.readers)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT id, agent_id, epoch, last_seq,
+                    (SELECT coalesce(max(epoch), 0) FROM moves WHERE job_id = jobs.id AND pending = 0) AS moved
+             FROM jobs WHERE id IN (SELECT value FROM json_each(?1))",
+        )
+        .bind(ids)
+        .fetch_all(&self.readers)
+        .await?;
         rows.iter().map(rows::position).collect()
     }
 
@@ -205,12 +210,16 @@ impl Store for SqliteStore {
         self.write(CancelJob(cancel)).await
     }
 
-    async fn hold(&self, hold: Hold) -> Result<Option<JobRow>, StoreError> {
-        self.write(HoldJob(hold)).await
+    async fn wish(&self, wish: Wish) -> Result<Option<Wished>, StoreError> {
+        self.write(TakeWish(wish)).await
     }
 
     async fn again(&self, again: Again) -> Result<Option<Begun>, StoreError> {
         self.write(BeginAgain(again)).await
+    }
+
+    async fn relocate(&self, wish: Relocate) -> Result<Option<Relocated>, StoreError> {
+        self.write(MoveJob(wish)).await
     }
 
     async fn requested(&self, job: JobId, request: String) -> Result<bool, StoreError> {

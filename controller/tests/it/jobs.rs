@@ -274,13 +274,7 @@ async fn a_cancel_tells_its_stages_as_they_are_reached() {
 async fn a_job_whose_agent_never_got_the_start_is_cancelled_at_once() {
     let (mut lab, agent, key) = lab_with_agent().await;
     drop(agent);
-    let mut fleet = lab.fleet().await;
-    soon("loss of contact", async {
-        while fleet.list_agents(v1::ListAgentsRequest::default()).await.unwrap().into_inner().agents[0].in_contact {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    lab.first_agent_is_gone().await;
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
     let request = v1::CancelJobRequest { job_id: job.to_string(), reason: String::new(), request_id: String::new() };

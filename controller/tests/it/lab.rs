@@ -118,6 +118,17 @@ impl Lab {
         FleetServiceClient::new(self.channel(Some(self.operator_identity())).await)
     }
 
+    /// Waits until the first agent is out of contact.
+    pub(crate) async fn first_agent_is_gone(&self) {
+        let mut fleet = self.fleet().await;
+        soon("loss of contact", async {
+            while fleet.list_agents(v1::ListAgentsRequest::default()).await.unwrap().into_inner().agents[0].in_contact {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
     /// One HTTP/1.1 request without a client certificate; the whole answer.
     pub(crate) async fn get(&self, path: &str) -> String {
         let tls = client_tls(&self.ca(), rustls::DEFAULT_VERSIONS);

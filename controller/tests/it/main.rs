@@ -4,8 +4,10 @@
 mod access;
 mod again;
 mod agent;
+mod decide;
 mod jobs;
 mod lab;
 mod link;
+mod moving;
 mod settings;
 mod store;

@@ -55,6 +55,8 @@ fn new_job(id: JobId, target: &str) -> NewJob {
         keep_on_failure: false,
         cancel: v1::CancelStage::Unspecified,
         refusal: String::new(),
+        moving_to: None,
+        undo_only: false,
         progress: Progress::queued(),
     };
     let plan = v1::PlanDocument { schema: "x".into(), json: b"{}".to_vec(), sha256: vec![1; 32] };
@@ -330,4 +332,34 @@ async fn a_refused_start_ends_the_job_and_empties_the_order() {
     let row = store.order_report(agent(), refused()).await.unwrap().unwrap();
     assert_eq!((row.id, row.progress.state, row.progress.last_seq), (job, v1::JobState::Failed, 1));
     assert!(store.open_orders(agent(), 0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_file_of_form_2_is_brought_to_the_newest_and_keeps_its_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let job = stored(&store).await;
+    append(&store, job, 1, vec![started(), step("preflight")]).await;
+    store.close().await;
+    let path = dir.path().join("gantry.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    for back in [
+        "DROP VIEW job_rows",
+        "DROP TABLE moves",
+        "ALTER TABLE jobs DROP COLUMN undo_only",
+        "ALTER TABLE jobs DROP COLUMN question",
+        "ALTER TABLE orders DROP COLUMN question",
+        "UPDATE meta SET value = 2 WHERE key = 'form'",
+    ] {
+        sqlx::query(back).execute(&mut connection).await.unwrap();
+    }
+    sqlx::Connection::close(connection).await.unwrap();
+
+    let store = open(dir.path()).await;
+    let row = store.job(job).await.unwrap().unwrap();
+    assert_eq!((row.progress.last_seq, row.moving_to, row.undo_only), (2, None, false));
+    assert_eq!(row.progress.question, None);
+    assert_eq!(last(&append(&store, job, 3, vec![done("preflight")]).await), (3, 1));
+    assert_eq!(store.open_orders(agent(), 0, 10).await.unwrap().len(), 1);
 }

@@ -1,6 +1,6 @@
 //! Pictures of a job at work, in all widths and states.
 
-use gantry_proto::{Body, Event, Failure, StepInfo, v1};
+use gantry_proto::{Body, Choice, Event, Failure, StepInfo, v1};
 
 use super::*;
 use crate::follow::Heard;
@@ -131,6 +131,31 @@ fn a_second_attempt_and_an_undo() {
     shows("frame_second_attempt_40", &picture(&known, (40, 24), None));
     let undoing = vec![failed(1, true), again, failed(2, false), Body::UndoStarted { step: "upload-iso".into() }];
     shows("frame_undoing", &picture(&uploading(undoing), (80, 24), None));
+}
+
+#[test]
+fn a_question_with_its_answers_in_all_widths() {
+    let choice = |id: &str, text: &str| Choice { id: id.into(), text: text.into() };
+    let failure = Failure { message: "a VM named cloudtower-exlab is in the way".into(), ..Failure::default() };
+    let choices = vec![choice("look-again", "look once more"), choice("undo", "remove what was made")];
+    let mut known = uploading(vec![Body::OperatorNeeded { step: "upload-iso".into(), failure, choices }]);
+    if let Some(job) = &mut known.job {
+        job.set_state(JobState::NeedsOperator);
+    }
+    for columns in [80, 40] {
+        shows(&format!("frame_question_{columns}"), &picture(&known, (columns, 24), None));
+    }
+}
+
+#[test]
+fn a_job_on_its_way_and_an_order_that_was_refused() {
+    let mut known = uploading(vec![]);
+    if let Some(job) = &mut known.job {
+        (job.moving_to, job.refusal) = ("bj-2".into(), "the disk is full".into());
+    }
+    let picture = picture(&known, (80, 24), None);
+    assert!(picture.contains("on its way to agent bj-2, as soon as agent bj-1 has let go of the job"), "{picture}");
+    assert!(picture.contains("refused: the disk is full"), "{picture}");
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub(super) fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
     let failure: Option<Vec<u8>> = row.try_get("failure")?;
     let failure = failure.map(|bytes| v1::Failure::decode(&bytes[..])).transpose();
     let failure = failure.map_err(|_| StoreError::Corrupt("failure"))?.map(Failure::from);
+    let question: Option<Vec<u8>> = row.try_get("question")?;
+    let question = question.map(|bytes| v1::OperatorQuestion::decode(&bytes[..])).transpose();
+    let question = question.map_err(|_| StoreError::Corrupt("question"))?;
     Ok(JobRow {
         id: job_id(row.try_get("id")?)?,
         epoch: small(row.try_get("epoch")?),
@@ -35,6 +38,8 @@ pub(super) fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
         target: row.try_get("target")?,
         keep_on_failure: row.try_get::<i64, _>("keep_on_failure")? != 0,
         refusal: row.try_get("refusal")?,
+        moving_to: row.try_get::<Option<&str>, _>("moving_to")?.map(agent_id).transpose()?,
+        undo_only: row.try_get::<i64, _>("undo_only")? != 0,
         cancel: v1::CancelStage::try_from(row.try_get::<i32, _>("cancel")?).unwrap_or_default(),
         progress: Progress {
             state: v1::JobState::try_from(row.try_get::<i32, _>("state")?)
@@ -48,6 +53,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
             percent: row.try_get("percent")?,
             current_step: row.try_get("current_step")?,
             current_share: row.try_get("current_share")?,
+            question,
         },
     })
 }
@@ -83,6 +89,7 @@ pub(super) fn position(row: &SqliteRow) -> Result<Position, StoreError> {
         agent: agent_id(row.try_get("agent_id")?)?,
         epoch: small(row.try_get("epoch")?),
         last_seq: unsigned(row.try_get("last_seq")?),
+        moved: small(row.try_get("moved")?),
     })
 }
 
@@ -101,6 +108,9 @@ pub(super) fn order_kind(text: &str) -> Result<OrderKind, StoreError> {
         "pause" => Ok(OrderKind::Pause),
         "resume" => Ok(OrderKind::Resume),
         "retry" => Ok(OrderKind::Retry),
+        "decide" => Ok(OrderKind::Decide),
+        "surrender" => Ok(OrderKind::Surrender),
+        "take_over" => Ok(OrderKind::TakeOver),
         _ => Err(StoreError::Corrupt("kind of an order")),
     }
 }
@@ -112,6 +122,9 @@ pub(super) fn order_kind_text(kind: OrderKind) -> &'static str {
         OrderKind::Pause => "pause",
         OrderKind::Resume => "resume",
         OrderKind::Retry => "retry",
+        OrderKind::Decide => "decide",
+        OrderKind::Surrender => "surrender",
+        OrderKind::TakeOver => "take_over",
     }
 }
 
@@ -142,7 +155,7 @@ fn undo(number: i32) -> Option<UndoState> {
     }
 }
 
-fn agent_id(text: &str) -> Result<AgentId, StoreError> {
+pub(super) fn agent_id(text: &str) -> Result<AgentId, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt("agent id"))
 }
 
@@ -154,6 +167,6 @@ fn optional_time(micros: Option<i64>) -> Result<Option<Timestamp>, StoreError> {
     micros.map(time).transpose()
 }
 
-fn small(number: i64) -> u32 {
+pub(super) fn small(number: i64) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }

@@ -64,7 +64,7 @@ const MIGRATIONS: &[&str] = &["
         number   INTEGER NOT NULL,
         job_id   TEXT NOT NULL REFERENCES jobs (id),
         epoch    INTEGER NOT NULL,
-        kind     TEXT NOT NULL,                   -- start, cancel, pause, resume, retry
+        kind     TEXT NOT NULL,                   -- start, cancel, pause, resume, retry, decide, surrender, take_over
         body     BLOB NOT NULL,                   -- protobuf Order, secrets sealed; emptied when nothing more comes of it
         sent     INTEGER NOT NULL,                -- 1: it may have reached the agent
         stage    INTEGER NOT NULL,                -- OrderStage; 100: withdrawn before it was sent
@@ -77,6 +77,29 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE orders ADD COLUMN request TEXT NOT NULL DEFAULT '';
     -- Why the agent refused the newest order of the job.
     ALTER TABLE jobs ADD COLUMN refusal TEXT NOT NULL DEFAULT '';
+", "
+    -- Of a decision: the number of the event that asked.
+    ALTER TABLE orders ADD COLUMN question INTEGER NOT NULL DEFAULT 0;
+    -- What the job cannot decide: protobuf OperatorQuestion. NULL unless it is open.
+    ALTER TABLE jobs ADD COLUMN question BLOB;
+    -- 1: this epoch walks no step, it only removes what was made.
+    ALTER TABLE jobs ADD COLUMN undo_only INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE moves (
+        job_id     TEXT NOT NULL REFERENCES jobs (id),
+        epoch      INTEGER NOT NULL,              -- the one that it begins
+        from_agent TEXT NOT NULL,                 -- who had it
+        to_agent   TEXT NOT NULL REFERENCES agents (id),
+        confirmed  INTEGER NOT NULL,              -- 1: that agent is known to have stopped; 0: the operator has vouched
+        pending    INTEGER NOT NULL,              -- 1: that agent is to let go first
+        surrender  INTEGER NOT NULL,              -- number of the order that tells it so; 0: none
+        request    TEXT NOT NULL,
+        body       BLOB NOT NULL,                 -- protobuf Order, secrets sealed; emptied when it is made
+        PRIMARY KEY (job_id, epoch)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX moves_pending ON moves (job_id) WHERE pending = 1;
+    CREATE VIEW job_rows AS
+        SELECT jobs.*, moves.to_agent AS moving_to
+        FROM jobs LEFT JOIN moves ON moves.job_id = jobs.id AND moves.pending = 1;
 "];
 
 /// Brings the file to the newest form.

@@ -197,19 +197,32 @@ impl Group<'_> {
 
     async fn read_view(&mut self, job: JobId) -> Result<JobView, StoreError> {
         let mut view = JobView::default();
+        self.each_event(job, |event| view.apply(event)).await?;
+        Ok(view)
+    }
+
+    /// Hands a job's whole log to `take`, in order.
+    pub(super) async fn each_event(
+        &mut self,
+        job: JobId,
+        mut take: impl FnMut(&Event) + Send,
+    ) -> Result<(), StoreError> {
+        let mut after = 0;
         loop {
             let rows = sqlx::query("SELECT body FROM events WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")
                 .bind(job.to_string())
-                .bind(super::signed(view.last_seq))
+                .bind(super::signed(after))
                 .bind(PAGE)
                 .fetch_all(&mut *self.connection)
                 .await?;
             for row in &rows {
                 let event = v1::Event::decode(row.try_get::<&[u8], _>(0)?).map_err(|_| StoreError::Corrupt("event"))?;
-                view.apply(&Event::try_from(event).map_err(|_| StoreError::Corrupt("event"))?);
+                let event = Event::try_from(event).map_err(|_| StoreError::Corrupt("event"))?;
+                after = event.seq;
+                take(&event);
             }
             if (rows.len() as i64) < PAGE {
-                return Ok(view);
+                return Ok(());
             }
         }
     }

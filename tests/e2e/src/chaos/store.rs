@@ -4,8 +4,8 @@ use std::{future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use gantry_controller::store::{
-    Again, AgentRow, Appended, Begun, Cancel, Cancelled, Hold, Inserted, JobFilter, JobRow, NewJob, OrderReport,
-    OrderRow, Position, Store, StoreError,
+    Again, AgentRow, Appended, Begun, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport, OrderRow,
+    Position, Relocate, Relocated, Store, StoreError, Wish, Wished,
 };
 use gantry_proto::{AgentId, JobId, v1};
 use jiff::Timestamp;
@@ -107,8 +107,12 @@ impl Store for FusedStore {
         self.change(self.inner.cancel(cancel)).await
     }
 
-    async fn hold(&self, hold: Hold) -> Result<Option<JobRow>, StoreError> {
-        self.change(self.inner.hold(hold)).await
+    async fn wish(&self, wish: Wish) -> Result<Option<Wished>, StoreError> {
+        self.change(self.inner.wish(wish)).await
+    }
+
+    async fn relocate(&self, wish: Relocate) -> Result<Option<Relocated>, StoreError> {
+        self.change(self.inner.relocate(wish)).await
     }
 
     async fn again(&self, again: Again) -> Result<Option<Begun>, StoreError> {
