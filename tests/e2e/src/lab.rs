@@ -24,6 +24,8 @@ use crate::{
 
 /// Name of the lab's agent and its site.
 pub const AGENT: &str = "bastion-1";
+/// Its second agent, where there is one.
+pub const SECOND_AGENT: &str = "bastion-2";
 /// The site of the lab's agent.
 pub const SITE: &str = "rehearsal";
 /// Name of the lab's ISO file.
@@ -88,6 +90,8 @@ pub struct Lab {
     simulator: Option<Process>,
     controller: Option<Process>,
     agent: Option<Process>,
+    /// A second agent of the same site, where a test has started one.
+    second: Option<Process>,
     proxy: Option<Proxy>,
     addresses: Value,
     controller_url: String,
@@ -110,6 +114,7 @@ impl Lab {
             simulator: None,
             controller: None,
             agent: None,
+            second: None,
             proxy: None,
             addresses: Value::Null,
             controller_url: String::new(),
@@ -119,7 +124,7 @@ impl Lab {
         lab.start_controller().await.context("starting the controller")?;
         lab.join_agent().await.context("making the join file")?;
         lab.start_agent().await.context("starting the agent")?;
-        lab.agent_in_contact().await?;
+        lab.in_contact(AGENT).await?;
         Ok(lab)
     }
 
@@ -208,7 +213,12 @@ impl Lab {
 
     /// What all processes have logged, for the message of a failed test.
     pub fn logs(&self) -> String {
-        let named = [("simulator", &self.simulator), ("controller", &self.controller), ("agent", &self.agent)];
+        let named = [
+            ("simulator", &self.simulator),
+            ("controller", &self.controller),
+            ("agent", &self.agent),
+            ("second agent", &self.second),
+        ];
         let told = named.iter().filter_map(|(name, process)| Some((name, process.as_ref()?.log_text())));
         told.map(|(name, log)| format!("--- {name}\n{}\n", tail(&log, 60))).collect()
     }
@@ -275,9 +285,12 @@ impl Lab {
         Ok(())
     }
 
-    /// Ends everything in good order: agent, controller, simulator.
+    /// Ends everything in good order: agents, controller, simulator.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         self.stop_agent().await?;
+        if let Some(second) = self.second.take() {
+            second.stop().await?;
+        }
         self.stop_controller().await?;
         if let Some(simulator) = self.simulator.take() {
             simulator.stop().await?;
@@ -347,9 +360,14 @@ impl Lab {
         };
         let link_config = config(self, "link.toml", &link_url)?;
         let config = config(self, "admin.toml", &self.controller_url)?;
-        let (join, operator) = (self.dir().join("join.json"), self.dir().join("operator"));
-        let (join, operator) = (join.to_string_lossy(), operator.to_string_lossy());
-        self.admin(&["join-file", "--config", &link_config, "--agent", AGENT, "--site", SITE, "--out", &join]).await?;
+        let operator = self.dir().join("operator");
+        let operator = operator.to_string_lossy();
+        for (agent, file) in [(AGENT, "join.json"), (SECOND_AGENT, "join-2.json")] {
+            let join = self.dir().join(file);
+            let join = join.to_string_lossy();
+            self.admin(&["join-file", "--config", &link_config, "--agent", agent, "--site", SITE, "--out", &join])
+                .await?;
+        }
         self.admin(&["operator-file", "--config", &config, "--name", "lab", "--out", &operator]).await
     }
 
@@ -362,12 +380,26 @@ impl Lab {
     /// Starts the agent, again too.
     pub async fn start_agent(&mut self) -> anyhow::Result<()> {
         self.write_inputs()?;
+        self.agent = Some(self.spawn_agent("agent", "iso", "join.json")?);
+        Ok(())
+    }
+
+    /// Starts a second agent of the same site, which has the ISO too; returns when it is in contact.
+    pub async fn start_second_agent(&mut self) -> anyhow::Result<()> {
+        let isos = self.dir().join("iso-2");
+        fs::create_dir_all(&isos)?;
+        fs::copy(self.iso(), isos.join(ISO_NAME))?;
+        self.second = Some(self.spawn_agent("agent-2", "iso-2", "join-2.json")?);
+        self.in_contact(SECOND_AGENT).await
+    }
+
+    fn spawn_agent(&self, name: &str, isos: &str, join: &str) -> anyhow::Result<Process> {
         let port = |name: &str| self.addresses[name].as_u64().with_context(|| format!("the simulator told no {name}"));
         let fisheye = port("fisheye_port")?;
         let mut settings = json!({
-            "data_dir": self.agent_data(),
-            "iso_dir": self.dir().join("iso"),
-            "join_file": self.dir().join("join.json"),
+            "data_dir": self.dir().join(name),
+            "iso_dir": self.dir().join(isos),
+            "join_file": self.dir().join(join),
             "iso": {"min_bytes": 1 << 16, "scan_s": 1},
             "fisheye": {"port": fisheye},
             "guest": {"ssh_port": port("ssh_port")?},
@@ -380,11 +412,10 @@ impl Lab {
             merge(&mut settings, &json!({"telemetry": {"otlp_endpoint": endpoint}}));
         }
         merge(&mut settings, &self.options.agent);
-        let file = self.write_toml("agent.toml", &settings)?;
+        let file = self.write_toml(&format!("{name}.toml"), &settings)?;
         let mut agent = command(&self.binaries.path("agent"), ["run", "--config"]);
         agent.arg(file);
-        self.agent = Some(Process::spawn("agent", agent, &self.dir().join("agent.log"))?);
-        Ok(())
+        Process::spawn("agent", agent, &self.dir().join(format!("{name}.log")))
     }
 
     fn write_inputs(&self) -> anyhow::Result<()> {
@@ -398,16 +429,20 @@ impl Lab {
 
     /// Waits until the controller says that the agent is there.
     pub async fn agent_in_contact(&self) -> anyhow::Result<()> {
+        self.in_contact(AGENT).await
+    }
+
+    async fn in_contact(&self, name: &str) -> anyhow::Result<()> {
         for _ in 0..600 {
             let agents = self.ctl_json(&["-o", "json", "agents"]).await?;
             let agents = agents.as_array().or_else(|| agents.get("agents").and_then(Value::as_array)).cloned();
-            let there = |agent: &Value| agent["agent_id"] == AGENT && agent["in_contact"] == true;
+            let there = |agent: &Value| agent["agent_id"] == name && agent["in_contact"] == true;
             if agents.is_some_and(|agents| agents.iter().any(there)) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("the agent did not come into contact\n{}", self.logs())
+        bail!("agent {name} did not come into contact\n{}", self.logs())
     }
 
     /// The operator's profile, for `GANTRY_PROFILE`.

@@ -4,9 +4,11 @@
 mod again;
 mod cancel;
 mod chaos;
+mod decide;
 mod deploy;
 mod faults;
 mod line;
+mod moving;
 mod openssh;
 mod refused;
 mod secrets;
