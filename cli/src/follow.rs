@@ -86,8 +86,16 @@ impl Known {
                 step: asked.step.to_string(),
                 failure: Some((&asked.failure).into()),
                 choices: asked.choices.iter().cloned().map(Into::into).collect(),
+                answered: false,
             })
         })
+    }
+
+    /// Whether it waits for an operator to decide: not when that has been done and the agent is about to hear of it.
+    pub(crate) fn needs_operator(&self) -> bool {
+        let Some(job) = self.job.as_ref().filter(|job| job.state() == JobState::NeedsOperator) else { return false };
+        let answered = job.question.as_ref().is_some_and(|question| question.answered);
+        !answered && job.cancel() == v1::CancelStage::Unspecified && job.moving_to.is_empty()
     }
 
     /// Whether nothing more will happen. The log may end with the last event of an older epoch of a job that was

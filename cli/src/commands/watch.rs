@@ -2,7 +2,7 @@
 
 use std::{pin::pin, time::Duration};
 
-use gantry_proto::{JobId, v1::JobState};
+use gantry_proto::JobId;
 use serde_json::Value;
 
 use super::Cx;
@@ -81,7 +81,7 @@ async fn listen(follow: &mut Follow, known: &mut Known, show: &mut Show) -> Resu
         match &heard {
             Heard::End => return Ok(End::Over),
             Heard::Event(_) if known.is_told() => return Ok(End::Over),
-            Heard::Job(job) if job.state() == JobState::NeedsOperator => return Ok(End::NeedsOperator),
+            Heard::Job(_) if known.needs_operator() => return Ok(End::NeedsOperator),
             _ => {}
         }
     }

@@ -53,6 +53,7 @@ pub(crate) fn question(asked: &v1::OperatorQuestion) -> Value {
         "step": asked.step,
         "failure": asked.failure.clone().map(Failure::from),
         "choices": asked.choices.iter().map(choice).collect::<Vec<_>>(),
+        "answered": asked.answered,
     })
 }
 

@@ -28,6 +28,7 @@ async fn waiting() -> Fake {
     let fake = Fake::with(log::numbered(bodies), JobState::NeedsOperator).await;
     let Body::OperatorNeeded { failure, choices, .. } = asked() else { unreachable!() };
     let question = v1::OperatorQuestion {
+        answered: false,
         seq: 6,
         step: "create-vm".into(),
         failure: Some((&failure).into()),

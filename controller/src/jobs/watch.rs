@@ -148,7 +148,8 @@ impl Watcher {
     async fn tell_job(&mut self, job: v1::Job) -> Result<(), End> {
         let facts = |job: &v1::Job| {
             let words = (job.agent_id.clone(), job.refusal.clone(), job.moving_to.clone());
-            (job.state, job.cancel, job.agent_in_contact, job.epoch, words)
+            let answered = job.question.as_ref().is_some_and(|question| question.answered);
+            (job.state, job.cancel, job.agent_in_contact, job.epoch, words, answered)
         };
         if self.told.as_ref().is_some_and(|told| facts(told) == facts(&job)) {
             return Ok(());

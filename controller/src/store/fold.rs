@@ -74,6 +74,7 @@ fn ended(state: JobState) -> bool {
 fn question(view: &JobView) -> Option<v1::OperatorQuestion> {
     let open = view.question.as_ref().filter(|asked| asked.decided.is_none())?;
     Some(v1::OperatorQuestion {
+        answered: false,
         seq: open.seq,
         step: open.step.to_string(),
         failure: Some((&open.failure).into()),

@@ -123,7 +123,7 @@ impl Group<'_> {
         sqlx::query(
             "UPDATE jobs SET cancel = ?2, state = ?3, last_seq = ?4, started = ?5, finished = ?6, outcome = ?7, undo = ?8,
                              failure = ?9, percent = ?10, current_step = ?11, current_share = ?12, result = ?13,
-                             active = ?14, question = ?15
+                             active = ?14, question = ?15, question_seq = ?16
              WHERE id = ?1",
         )
         .bind(row.id.to_string())
@@ -141,6 +141,7 @@ impl Group<'_> {
         .bind(result.map(String::into_bytes))
         .bind(i64::from(!progress.finished()))
         .bind(progress.question.as_ref().map(prost::Message::encode_to_vec))
+        .bind(progress.question.as_ref().map_or(0, |question| signed(question.seq)))
         .execute(&mut *self.connection)
         .await?;
         Ok(())

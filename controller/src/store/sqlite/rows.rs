@@ -22,7 +22,10 @@ pub(super) fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
     let failure = failure.map_err(|_| StoreError::Corrupt("failure"))?.map(Failure::from);
     let question: Option<Vec<u8>> = row.try_get("question")?;
     let question = question.map(|bytes| v1::OperatorQuestion::decode(&bytes[..])).transpose();
-    let question = question.map_err(|_| StoreError::Corrupt("question"))?;
+    let mut question = question.map_err(|_| StoreError::Corrupt("question"))?;
+    if let Some(question) = &mut question {
+        question.answered = row.try_get::<i64, _>("answered")? != 0;
+    }
     Ok(JobRow {
         id: job_id(row.try_get("id")?)?,
         epoch: small(row.try_get("epoch")?),

@@ -82,6 +82,8 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE orders ADD COLUMN question INTEGER NOT NULL DEFAULT 0;
     -- What the job cannot decide: protobuf OperatorQuestion. NULL unless it is open.
     ALTER TABLE jobs ADD COLUMN question BLOB;
+    -- Number of the event that asked; 0: none is open.
+    ALTER TABLE jobs ADD COLUMN question_seq INTEGER NOT NULL DEFAULT 0;
     -- 1: this epoch walks no step, it only removes what was made.
     ALTER TABLE jobs ADD COLUMN undo_only INTEGER NOT NULL DEFAULT 0;
     CREATE TABLE moves (
@@ -98,7 +100,9 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
     CREATE UNIQUE INDEX moves_pending ON moves (job_id) WHERE pending = 1;
     CREATE VIEW job_rows AS
-        SELECT jobs.*, moves.to_agent AS moving_to
+        SELECT jobs.*, moves.to_agent AS moving_to,
+               EXISTS (SELECT 1 FROM orders WHERE job_id = jobs.id AND epoch = jobs.epoch AND kind = 'decide'
+                                            AND question = jobs.question_seq AND stage <> 4) AS answered
         FROM jobs LEFT JOIN moves ON moves.job_id = jobs.id AND moves.pending = 1;
 "];
 
