@@ -39,7 +39,7 @@ pub(super) struct Site {
     /// Of a second agent of the same site.
     pub(super) second: Settings,
     pub(super) workbook: Vec<u8>,
-    pub(super) dir: TempDir,
+    _dir: TempDir,
     line: Option<Proxy>,
 }
 
@@ -118,7 +118,7 @@ impl Site {
         settings.fisheye.stall_timeout_ms = 1_000;
         settings.fisheye.request_timeout_ms = 3_000;
         // Who is told to be off and comes back asks before it goes on, however long the controller is down.
-        settings.jobs.ask_first_s = 1e6;
+        settings.jobs.ask_first_s = 3_600.0;
         let mut second = settings.clone();
         (second.data_dir, second.iso_dir) = (dir.path().join("agent-2"), dir.path().join("iso-2"));
         second.join_file = Some(dir.path().join("join-2.json"));
@@ -126,7 +126,7 @@ impl Site {
             std::fs::create_dir_all(&agent.iso_dir)?;
             Iso::new(4 * CHUNK + 1).seed(scenario.seed).write(&agent.iso_dir.join(ISO_NAME))?;
         }
-        Ok(Self { sim, config, settings, second, workbook: workbook.bytes(), dir, line: None })
+        Ok(Self { sim, config, settings, second, workbook: workbook.bytes(), _dir: dir, line: None })
     }
 
     /// The line to the controller, once that has its port, and the agents' join files, which lead through it.
