@@ -17,7 +17,7 @@ use super::{Runner, contact::Contact, entry::Entry, target};
 use crate::{
     executor::{self, Ended, Job},
     joblog::{JobLog, dir_of},
-    journal::{self, CancelRecord, DecideRecord, Folded, HoldRecord, Journal, SealedText, StartRecord, hex},
+    journal::{self, CancelRecord, DecideRecord, Folded, HoldRecord, Journal, Record, SealedText, StartRecord, hex},
     outside::Outside,
 };
 
@@ -241,7 +241,8 @@ impl Runner {
                     journal::remove(&dir).map_err(|error| format!("; remove {} by hand: {error}", dir.display()));
                 return Err(format!("{error}{}", removed.err().unwrap_or_default()));
             }
-            folded.start = Some(record);
+            // What comes from another agent is in the record.
+            folded.apply(Record::Start(Box::new(record)))?;
             Ok((journal, folded))
         });
         let written = written.await.unwrap_or_else(|error| Err(error.to_string()));

@@ -74,6 +74,14 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran
     let (agent_writes, second_writes, controller_changes) = stage.counts();
     let deaths = stage.deaths;
     stage.end().await?;
+    if std::env::var_os("DUMP").is_some() {
+        for e in play.follower.events() {
+            if let Ok(e) = gantry_proto::Event::try_from(e) {
+                let t = serde_json::to_string(&e).unwrap_or_default();
+                eprintln!("{}", &t.chars().take(600).collect::<String>());
+            }
+        }
+    }
     let end = check::check(&site, scenario, job, &row, &play.follower.events()).await?;
     site.sim.stop().await;
     Ok(Ran { end, agent_writes, second_writes, controller_changes, crashes: deaths, took: Duration::ZERO })

@@ -63,7 +63,9 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
     let cancel_after = draw.one_in(4).then(|| draw.below(130));
     let retried = fails && cancel_after.is_none() && draw.one_in(2);
     let mut moments: Vec<Moment> = (0..draw.below(4)).map(|_| moment(&mut draw)).collect();
-    if draw.one_in(5) {
+    // A job that has failed and is moved is retried by that: two wishes for one thing.
+    let moves = !retried && draw.one_in(4);
+    if moves {
         let what = if draw.one_in(2) { Happening::Move } else { Happening::MoveOff };
         moments.push(Moment { after: draw.below(140), what });
         if draw.one_in(2) {
@@ -86,11 +88,14 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
             options.modes.guest.installer = gantry_sim::guest::InstallerMode::Fails;
         }
     };
-    let ends: &[End] = match (fails && !retried, cancel_after.is_some()) {
-        (false, false) => &[End::Succeeded],
-        (true, false) => &[End::FailedAndUndone],
-        (false, true) => &[End::CancelledAndUndone, End::Succeeded],
-        (true, true) => &[End::CancelledAndUndone, End::FailedAndUndone],
+    // The second agent's pre-check may meet the stranger's VM before anything asks.
+    let ends: &[End] = match (fails && !retried, asks && moves, cancel_after.is_some()) {
+        (false, false, false) => &[End::Succeeded],
+        (false, true, false) => &[End::Succeeded, End::FailedAndUndone],
+        (true, _, false) => &[End::FailedAndUndone],
+        (false, false, true) => &[End::CancelledAndUndone, End::Succeeded],
+        (false, true, true) => &[End::CancelledAndUndone, End::Succeeded, End::FailedAndUndone],
+        (true, _, true) => &[End::CancelledAndUndone, End::FailedAndUndone],
     };
     let name = format!("made up by seed {seed}");
     let answer = "look-again";
