@@ -110,8 +110,7 @@ async fn follow(
 }
 
 fn is_over(seen: &Seen) -> bool {
-    let state = seen.job.as_ref().map(v1::Job::state);
-    matches!(state, Some(v1::JobState::Succeeded | v1::JobState::Failed | v1::JobState::Cancelled))
+    seen.job.as_ref().is_some_and(|job| super::run::is_over(job.state()))
 }
 
 fn take(answer: v1::WatchJobResponse, events: &Mutex<Vec<v1::Event>>, say: &watch::Sender<Seen>) {

@@ -74,17 +74,14 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran
     let (agent_writes, second_writes, controller_changes) = stage.counts();
     let deaths = stage.deaths;
     stage.end().await?;
-    if std::env::var_os("DUMP").is_some() {
-        for e in play.follower.events() {
-            if let Ok(e) = gantry_proto::Event::try_from(e) {
-                let t = serde_json::to_string(&e).unwrap_or_default();
-                eprintln!("{}", &t.chars().take(600).collect::<String>());
-            }
-        }
-    }
     let end = check::check(&site, scenario, job, &row, &play.follower.events()).await?;
     site.sim.stop().await;
     Ok(Ran { end, agent_writes, second_writes, controller_changes, crashes: deaths, took: Duration::ZERO })
+}
+
+/// Whether a job in this state has ended.
+pub(super) fn is_over(state: v1::JobState) -> bool {
+    matches!(state, v1::JobState::Succeeded | v1::JobState::Failed | v1::JobState::Cancelled)
 }
 
 async fn or_death(stage: &Stage, other: impl Future<Output = ()>) {
@@ -137,7 +134,13 @@ impl Play<'_> {
                     site.repair()?;
                     self.wish(Wish::Retry);
                 } else if !self.due.iter().any(|(wish, _)| *wish == Wish::Retry) {
-                    return Ok(());
+                    match self.operator.job().await? {
+                        Some(job) if is_over(job.state()) => return Ok(()),
+                        // A move that came when it had just ended: the second agent does it anew.
+                        Some(_) => self.follower.go_on(),
+                        None => or_death(stage, sleep(AGAIN)).await,
+                    }
+                    continue;
                 }
             } else {
                 self.moments(seen.last_seq, stage, site).await?;
