@@ -125,6 +125,10 @@ impl Settings {
                 return bad(key, &value, "it must be at least 1, and of a sane size");
             }
         }
+        let ask_first = self.jobs.ask_first_s;
+        if !(0.0..=3_600.0).contains(&ask_first) {
+            return bad("jobs.ask_first_s", &ask_first, "it must be between 0 and 3600");
+        }
         // The peer reads messages of at most 4 MiB, and one event may be as long as a journal's line.
         if !(1 << 10..=2 << 20).contains(&self.link.batch_bytes) {
             return bad("link.batch_bytes", &self.link.batch_bytes, "it must be between 1 KiB and 2 MiB");
@@ -494,10 +498,14 @@ pub struct Jobs {
     pub keep_finished: usize,
     /// How long the agent waits at its end for jobs to reach a safe point, seconds.
     pub drain_limit_s: u64,
+    /// After a start, jobs that have not ended wait so long for the controller to say whether another agent has them by
+    /// now, seconds at scale 1: a machine that was said to be off and comes back must not work beside its successor.
+    /// When the controller cannot be reached in that time they go on; 0: at once.
+    pub ask_first_s: f64,
 }
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { concurrent: 4, unfinished: 64, keep_finished: 200, drain_limit_s: 30 }
+        Self { concurrent: 4, unfinished: 64, keep_finished: 200, drain_limit_s: 30, ask_first_s: 30.0 }
     }
 }

@@ -10,8 +10,8 @@ use std::{future::Future, io, panic::AssertUnwindSafe, sync::Arc, time::Instant}
 
 use futures_util::FutureExt as _;
 use gantry_proto::{
-    AgentId, Body, Failure, JobId, JobOutcome, JobView, Level, Plan, Redactor, Secrets, StepId, StepInfo, UndoState,
-    trace::TraceContext,
+    AgentId, Body, Failure, JobId, JobOutcome, JobView, Level, Plan, Redactor, Secrets, StepId, StepInfo, TakenOver,
+    UndoState, trace::TraceContext,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -53,11 +53,13 @@ pub struct Job {
     pub kept: Vec<StepId>,
     /// No step is walked: what the job has made is removed.
     pub undo_only: bool,
+    /// In this epoch the job comes from another agent: no step is known to be done, and any may have made something.
+    pub taken_over: Option<TakenOver>,
     /// The job's spans continue it.
     pub trace: TraceContext,
-    /// Cancelled by an operator's cancel and when the agent stops.
+    /// Cancelled by an operator's cancel and together with `stop`.
     pub cancel: CancellationToken,
-    /// Cancelled when the agent stops.
+    /// Cancelled when the job is to stop as it is: the agent stops, or another one gets the job.
     pub stop: CancellationToken,
     /// What the journal says.
     pub view: JobView,
@@ -68,7 +70,7 @@ pub struct Job {
 pub enum Ended {
     /// [`Body::JobFinished`] is in the journal.
     Finished(JobOutcome),
-    /// The agent is stopping: the job goes on at the next start.
+    /// The job has come to rest as it is: it goes on at the agent's next start, or at another agent.
     Stopped,
     /// The journal cannot be read or written: nothing may go on before the next start.
     Broken(io::Error),
@@ -107,6 +109,7 @@ pub async fn give_up(
     pipeline: Pipeline,
     plan: &Plan,
     view: &JobView,
+    taken_over: Option<TakenOver>,
     failure: Failure,
 ) -> Ended {
     let known = Value::Object(view.facts.clone().into_iter().collect());
@@ -124,7 +127,7 @@ pub async fn give_up(
         if !log.journal().tail().started {
             let (agent, agent_version) = (agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
             let steps = pipeline.iter().map(|step| step.info()).collect();
-            log.append(Body::JobStarted { agent, agent_version, steps, kept: Vec::new(), taken_over: None }).await?;
+            log.append(Body::JobStarted { agent, agent_version, steps, kept: Vec::new(), taken_over }).await?;
         }
         log.append(last).await
     };
@@ -178,10 +181,16 @@ impl Walk {
             // Objects that an earlier epoch left over are the job's again; those that it had given up stay listed.
             facts.take_back();
         }
-        let place = match begun {
+        let mut place = match begun {
             true => Place::of(&job.view, &table),
             false => Place::beginning(&table, &job.kept),
         };
+        if job.taken_over.is_some() {
+            if !begun || job.view.steps.iter().all(|step| step.attempt == 0) {
+                facts.leave_home();
+            }
+            place.touch_all();
+        }
         let began = job.view.started.filter(|_| begun).unwrap_or_else(Timestamp::now);
         Ok(Self { job, pipeline, table, facts, place, began })
     }
@@ -230,10 +239,14 @@ impl Walk {
                 (None, None) => "the agent was restarted after the last step".to_owned(),
             };
             self.note(Level::Warning, "taken_up", message).await?;
+            if self.job.taken_over.is_some() {
+                // The restart may have come before they were saved.
+                self.save_facts().await?;
+            }
         } else {
             let (agent, agent_version) = (self.job.agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
-            let (steps, kept) = (self.table.clone(), self.job.kept.clone());
-            self.append(Body::JobStarted { agent, agent_version, steps, kept, taken_over: None }).await?;
+            let (steps, kept, taken_over) = (self.table.clone(), self.job.kept.clone(), self.job.taken_over.clone());
+            self.append(Body::JobStarted { agent, agent_version, steps, kept, taken_over }).await?;
             self.save_facts().await?;
         }
         self.job.log.tell_cancel().await.map_err(Halt::Broken)

@@ -10,6 +10,8 @@ use gantry_proto::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::fisheye::Vm;
+
 /// All facts of a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -210,6 +212,18 @@ impl Facts {
         }
     }
 
+    /// Forgets what is of use only at the agent that had the job before: the file on its disk, how much it has sent of an
+    /// image that is not complete, and its copy of the installer's log, which is fetched again from the beginning.
+    pub fn leave_home(&mut self) {
+        self.iso = None;
+        if let Some(image) = self.image.as_mut().filter(|image| image.state == ImageState::Uploading) {
+            image.uploaded_chunks = 0;
+        }
+        if let Some(installer) = &mut self.installer {
+            (installer.local_log, installer.local_bytes, installer.offset) = (None, 0, 0);
+        }
+    }
+
     /// Takes something off the list: it has been removed after all.
     pub fn no_longer_left(&mut self, kind: &str, id: &str) {
         self.leftovers.retain(|leftover| !(leftover.kind == kind && leftover.id == id));
@@ -233,6 +247,11 @@ impl AskedVolume {
 }
 
 impl VmFact {
+    /// A VM that was found, and bears our mark.
+    pub fn of(vm: Vm, mark: String) -> Self {
+        Self { name: vm.name, mark, uuid: Some(vm.uuid), volumes: vm.volumes, ..Self::default() }
+    }
+
     /// The VM; where its uuid is not known it may be there or not, and only a person can tell.
     pub fn leftover(&self) -> Leftover {
         let (name, mark) = (self.name.clone(), &self.mark);
@@ -249,6 +268,28 @@ impl VmFact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_on_an_agents_disk_stays_there() {
+        let mut facts = Facts {
+            iso: Some(IsoFact { path: "/there/a.iso".into(), ..IsoFact::default() }),
+            image: Some(ImageFact { image_uuid: "i".into(), uploaded_chunks: 7, ..ImageFact::default() }),
+            installer: Some(InstallerFact {
+                started: true,
+                log_file: Some("installer.out".into()),
+                offset: 5,
+                local_log: Some("there.log".into()),
+                local_bytes: 9,
+                ..InstallerFact::default()
+            }),
+            ..Facts::default()
+        };
+        facts.leave_home();
+        let installer =
+            InstallerFact { started: true, log_file: Some("installer.out".into()), ..InstallerFact::default() };
+        let image = ImageFact { image_uuid: "i".into(), ..ImageFact::default() };
+        assert_eq!(facts, Facts { image: Some(image), installer: Some(installer), ..Facts::default() });
+    }
 
     #[test]
     fn what_may_be_there_is_listed_once_and_without_an_id() {

@@ -17,7 +17,7 @@ use std::{
 };
 
 use gantry_proto::{
-    Body, Event, Failure, JobId, Level, Redactor, Sample, Secrets, StepId, event::Extra, result::LogsResult,
+    Body, Event, Failure, JobId, Level, Redactor, Sample, Secrets, StepId, TakenOver, event::Extra, result::LogsResult,
     view::Phase,
 };
 use jiff::Timestamp;
@@ -103,6 +103,8 @@ pub struct JobLog {
     hold: watch::Sender<Option<HoldRecord>>,
     /// [`Body::Paused`] is the last word about it.
     held_told: AtomicBool,
+    /// The agent that had the job before, if there was one.
+    taken_over: Option<TakenOver>,
     /// Cancelled once the undo is to wait for nothing more.
     no_waiting: CancellationToken,
     stop: CancellationToken,
@@ -116,7 +118,7 @@ impl JobLog {
         Ok(Self::new(settings, job, redactor, journal, &folded, Wake::default(), CancellationToken::new()))
     }
 
-    /// The log over a journal that is open already. `stop` is cancelled when the agent stops.
+    /// The log over a journal that is open already. `stop` is cancelled when the job is to stop as it is.
     pub fn new(
         settings: &Settings,
         job: JobId,
@@ -150,6 +152,7 @@ impl JobLog {
             }),
             hold: watch::Sender::new(folded.hold.clone()),
             held_told: AtomicBool::new(folded.started() && folded.view.phase == Phase::Paused),
+            taken_over: folded.taken_over.clone(),
             no_waiting: CancellationToken::new(),
             stop,
         }
@@ -352,7 +355,7 @@ impl JobLog {
         &self.no_waiting
     }
 
-    /// Whether the agent is stopping.
+    /// Whether the job is to stop as it is: the agent is stopping, or another one gets the job.
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
@@ -386,6 +389,12 @@ impl JobLog {
     /// [`StepError::Cancelled`] or [`StepError::Stopping`], whichever the token was cancelled for.
     pub fn why_stopped(&self) -> StepError {
         if self.is_stopping() { StepError::Stopping } else { StepError::Cancelled }
+    }
+
+    /// Whether the job may have made something that no fact tells: another agent had it and has not confirmed that it
+    /// stopped, so its last events may be lost. Then what bears the job's mark is looked for.
+    pub fn may_lack_facts(&self) -> bool {
+        self.taken_over.as_ref().is_some_and(|from| !from.confirmed)
     }
 
     async fn write_sample(&self, sample: Option<Sample>) {

@@ -6,6 +6,7 @@
 
 mod disk;
 mod fold;
+mod moves;
 mod reader;
 mod record;
 
@@ -24,6 +25,7 @@ use tokio::{sync::watch, task::spawn_blocking};
 pub use crate::joblog::Chunk;
 pub use disk::{Disk, OsDisk, Sink};
 pub use fold::{Folded, OpenIntent};
+pub use moves::{Carried, SurrenderRecord};
 pub use reader::EventReader;
 pub use record::{
     CancelRecord, ChunkRecord, Chunks, Fault, HoldRecord, LINE_MAX, Record, SealedText, StartRecord, decode, hex,
@@ -72,10 +74,23 @@ pub struct Tail {
     pub acked: u64,
     /// The newest epoch has begun to tell.
     pub started: bool,
-    /// The newest epoch has ended.
+    /// The newest epoch has told its last event.
     pub finished: bool,
+    /// That event was [`Body::Surrendered`].
+    pub surrendered: bool,
+    /// The controller has said that another agent has the job.
+    pub moved: bool,
+    /// The last event that another agent has told: the first one here comes after it.
+    pub before: u64,
     /// Bytes that are on disk.
     len: u64,
+}
+
+impl Tail {
+    /// Whether nothing more is to be done for the job here, in its newest epoch.
+    pub fn is_over(&self) -> bool {
+        self.finished || self.moved
+    }
 }
 
 /// The journal of one job.
@@ -111,9 +126,7 @@ impl Journal {
             create(dir, &path).map_err(failed)?;
         }
         let (folded, len) = fold(&path)?;
-        let epoch = folded.start.as_ref().map_or(0, |start| start.epoch);
-        let (last_seq, acked) = (folded.view.last_seq, folded.acked);
-        let tail = Tail { epoch, last_seq, acked, started: folded.started(), finished: folded.finished(), len };
+        let tail = folded.tail(len);
         let writer = Mutex::new(Writer { file: None, len, loose: 0, broken: false });
         Ok((Arc::new(Self { path, disk, writer, tail: watch::Sender::new(tail) }), folded))
     }
@@ -135,17 +148,29 @@ impl Journal {
         writer.append(&*self.disk, &self.path, &Record::Event(Box::new(event.clone())))?;
         writer.flush()?;
         let started = tail.started || matches!(event.body, Body::JobStarted { .. });
-        let finished = matches!(event.body, Body::JobFinished { .. });
-        self.publish(&writer, |tail| *tail = Tail { last_seq: event.seq, started, finished, ..*tail });
+        let surrendered = matches!(event.body, Body::Surrendered { .. });
+        let finished = surrendered || matches!(event.body, Body::JobFinished { .. });
+        self.publish(&writer, |tail| *tail = Tail { last_seq: event.seq, started, finished, surrendered, ..*tail });
         Ok(event)
     }
 
     /// Writes the accepted order of a new epoch and flushes (blocking).
     pub fn start(&self, start: StartRecord) -> io::Result<()> {
         let (mut writer, epoch) = (self.writer(), start.epoch);
+        let before = start.carried.as_ref().map(|carried| carried.last_seq);
+        if before.is_some() && self.tail().epoch > 0 {
+            return Err(io::Error::other("a job that is here already does not come from another agent"));
+        }
         writer.append(&*self.disk, &self.path, &Record::Start(Box::new(start)))?;
         writer.flush()?;
-        self.publish(&writer, |tail| *tail = Tail { epoch, started: false, finished: false, ..*tail });
+        self.publish(&writer, |tail| {
+            (tail.epoch, tail.started, tail.finished) = (epoch, false, false);
+            (tail.surrendered, tail.moved) = (false, false);
+            if let Some(before) = before {
+                // The controller has all of that.
+                (tail.before, tail.last_seq, tail.acked) = (before, before, before);
+            }
+        });
         Ok(())
     }
 
@@ -164,6 +189,27 @@ impl Journal {
         writer.append(&*self.disk, &self.path, &Record::Hold(hold))?;
         writer.flush()?;
         self.publish(&writer, |_| ());
+        Ok(())
+    }
+
+    /// Writes the order to let go of the job and flushes (blocking).
+    pub fn surrender(&self, surrender: SurrenderRecord) -> io::Result<()> {
+        let mut writer = self.writer();
+        writer.append(&*self.disk, &self.path, &Record::Surrender(surrender))?;
+        writer.flush()?;
+        self.publish(&writer, |_| ());
+        Ok(())
+    }
+
+    /// Writes that another agent has the job, and flushes (blocking). What is told after that stays here.
+    pub fn moved(&self) -> io::Result<()> {
+        let mut writer = self.writer();
+        let epoch = self.tail().epoch;
+        writer.append(&*self.disk, &self.path, &Record::Moved(epoch))?;
+        writer.flush()?;
+        self.publish(&writer, |tail| tail.moved = true);
+        // Nobody may be at work on the job any more who would close it.
+        writer.file = None;
         Ok(())
     }
 
@@ -219,9 +265,9 @@ impl Journal {
         spawn_blocking(move || call(&journal)).await.map_err(io::Error::other)?
     }
 
-    /// Reads events after `seq` page by page.
+    /// Reads events after `seq` page by page; what another agent has told is not here.
     pub fn events_after(self: &Arc<Self>, seq: u64) -> EventReader {
-        EventReader::new(self.clone(), seq)
+        EventReader::new(self.clone(), seq.max(self.tail().before))
     }
 
     fn publish(&self, writer: &Writer, change: impl FnOnce(&mut Tail)) {

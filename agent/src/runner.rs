@@ -2,7 +2,10 @@
 //! line: the link asks it for positions, events and samples, and hands it orders.
 
 mod accept;
+mod contact;
 mod entry;
+mod surrender;
+mod take_over;
 
 use std::{
     collections::BTreeMap,
@@ -27,6 +30,7 @@ use crate::{
     pipeline::Pipeline,
 };
 pub use accept::Refused;
+use contact::Contact;
 use entry::Entry;
 
 /// Updates of orders that wait for the link, at most; the oldest go, and are told again when the order comes again.
@@ -44,6 +48,8 @@ pub struct Runner {
     accepting: tokio::sync::Mutex<()>,
     /// Jobs at work at the same time.
     at_work: Semaphore,
+    /// The controller has said, in this process, which jobs other agents have by now.
+    asked: watch::Sender<bool>,
     updates: Mutex<BTreeMap<u64, v1::OrderUpdate>>,
     wake: Wake,
     stop: CancellationToken,
@@ -51,7 +57,8 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Takes up the jobs that are on disk; those that have not ended go on at once.
+    /// Takes up the jobs that are on disk. Those that have not ended go on once the controller has said that they are still
+    /// this agent's ([`Self::in_contact`]), or after `jobs.ask_first_s`.
     pub async fn start(
         settings: Arc<Settings>,
         identity: Arc<Identity>,
@@ -61,6 +68,7 @@ impl Runner {
     ) -> io::Result<Arc<Self>> {
         let runner = Arc::new(Self {
             at_work: Semaphore::new(settings.jobs.concurrent.max(1)),
+            asked: watch::Sender::new(false),
             settings,
             identity,
             redactor,
@@ -91,7 +99,7 @@ impl Runner {
                 epoch: tail.epoch,
                 last_seq: tail.last_seq,
                 acked_seq: tail.acked,
-                finished: tail.finished,
+                finished: tail.is_over(),
             }
         };
         self.jobs().iter().map(position).collect()
@@ -109,7 +117,10 @@ impl Runner {
 
     /// The newest progress of every job at work.
     pub fn samples(&self) -> Vec<Sample> {
-        let newest = |entry: &Arc<Entry>| entry.log()?.samples().borrow().clone();
+        let newest = |entry: &Arc<Entry>| {
+            let log = entry.log().filter(|_| !entry.journal.tail().is_over())?;
+            log.samples().borrow().clone()
+        };
         self.jobs().values().filter_map(newest).collect()
     }
 
@@ -176,7 +187,7 @@ impl Runner {
     fn take_oldest(&self) -> Vec<PathBuf> {
         let mut jobs = self.jobs();
         // One whose task is still closing its files goes the next time.
-        let over = jobs.iter().filter(|(_, entry)| told_in_full(&entry.journal) && entry.log().is_none());
+        let over = jobs.iter().filter(|(_, entry)| told_in_full(&entry.journal) && !entry.is_at_work());
         let over: Vec<JobId> = over.map(|(id, _)| *id).collect();
         let spare = over.len().saturating_sub(self.settings.jobs.keep_finished);
         let gone = over.into_iter().take(spare);
@@ -185,12 +196,17 @@ impl Runner {
 
     /// A job that was found on disk.
     fn take_up(self: &Arc<Self>, id: JobId, journal: Arc<Journal>, folded: Folded) {
-        let finished = folded.finished();
         let entry = Arc::new(Entry::new(journal, &folded, self.stop.child_token()));
         self.jobs().insert(id, entry.clone());
-        if !finished {
+        if folded.is_over() {
+            return;
+        }
+        if folded.surrender.is_some() {
+            tracing::info!(job = %id, "a job that another agent gets is not taken up again");
+            self.let_go(id, entry);
+        } else {
             tracing::info!(job = %id, last_seq = folded.view.last_seq, "a job that has not ended is taken up again");
-            self.spawn(id, entry, folded);
+            self.spawn(id, entry, folded, Contact::AskFirst);
         }
     }
 }
@@ -219,10 +235,10 @@ fn on_disk(settings: &Settings, disk: &Arc<dyn Disk>) -> io::Result<Vec<(JobId, 
     Ok(jobs)
 }
 
-/// Whether the job has ended and the controller has all its events.
+/// Whether the job has ended and the controller has all its events, or wants none of them.
 fn told_in_full(journal: &Journal) -> bool {
     let tail = journal.tail();
-    tail.finished && tail.acked == tail.last_seq
+    tail.moved || (tail.finished && tail.acked == tail.last_seq)
 }
 
 fn remove(dir: &Path) {

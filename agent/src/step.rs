@@ -58,8 +58,8 @@ pub enum StepError {
     /// The cancel was seen at a safe point.
     #[error("the job was cancelled")]
     Cancelled,
-    /// The agent is stopping: the job stays as it is and goes on at the next start.
-    #[error("the agent is stopping")]
+    /// The agent is stopping, or another one gets the job: it stays as it is and goes on at the next start, or there.
+    #[error("the job stops as it is")]
     Stopping,
     /// It may work if the step is undone and tried again.
     #[error("{}", .0.message)]
@@ -118,11 +118,21 @@ impl StepCx {
     }
 
     /// Writes down (fsync) that a call is about to be made which changes the outside world. `detail`: what a look-up
-    /// needs to find out whether it happened; no secret.
+    /// needs to find out whether it happened; no secret. Refused with [`StepError::Stopping`] when the job is to stop as
+    /// it is, in an undo, too: another agent may have the job, so that not one more call may be made.
     pub async fn intend(&self, call: &str, detail: Extra) -> Result<IntentId, StepError> {
+        if self.log.is_stopping() {
+            return Err(StepError::Stopping);
+        }
         let id = self.log.next_intent();
         let (step, call) = (self.step.clone(), call.to_owned());
         self.log.append(Body::Intent { step, id: id.0, call, detail }).await.map_err(StepError::Journal)?;
+        if self.log.is_stopping() {
+            // The word came while it was written down.
+            let detail = Extra::from_iter([("not_called".to_owned(), true.into())]);
+            self.outcome(id, IntentResult::Failed, detail).await?;
+            return Err(StepError::Stopping);
+        }
         Ok(id)
     }
 

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use gantry_proto::{Body, Event, JobView, StepId, event::Extra, view::Phase};
+use gantry_proto::{Body, Event, JobView, StepId, TakenOver, event::Extra, view::Phase};
+use serde::{Deserialize, Serialize};
 
-use super::record::{CancelRecord, Chunks, HoldRecord, Record, StartRecord};
+use super::{
+    Carried, SurrenderRecord, Tail,
+    record::{CancelRecord, Chunks, HoldRecord, Record, StartRecord},
+};
 
 /// A job as its journal tells it.
 #[derive(Clone, Debug, Default)]
@@ -23,12 +27,22 @@ pub struct Folded {
     pub cancels: Vec<CancelRecord>,
     /// The newest pause or resume of the newest epoch.
     pub hold: Option<HoldRecord>,
+    /// The newest order to let go of the newest epoch.
+    pub surrender: Option<SurrenderRecord>,
+    /// That has been told.
+    pub surrendered: bool,
+    /// Another agent has the newest epoch's job.
+    pub moved: bool,
+    /// The job comes from another agent, in this epoch or an earlier one.
+    pub taken_over: Option<TakenOver>,
+    /// The last event that the other agent has told.
+    pub before: u64,
     /// Everything up to here is stored at the controller.
     pub acked: u64,
 }
 
 /// An intent without outcome.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpenIntent {
     /// The step.
     pub step: StepId,
@@ -46,8 +60,15 @@ impl Folded {
                 if self.start.as_ref().is_some_and(|old| old.epoch >= start.epoch) {
                     return Err(format!("a second beginning of epoch {}", start.epoch));
                 }
+                if let Some(carried) = &start.carried {
+                    if self.start.is_some() {
+                        return Err("a job that is here already comes from another agent".to_owned());
+                    }
+                    self.carry(carried);
+                }
                 self.cancels.clear();
-                self.hold = None;
+                (self.hold, self.surrender) = (None, None);
+                (self.surrendered, self.moved) = (false, false);
                 self.start = Some(*start);
             }
             Record::Event(event) => self.event(&event)?,
@@ -57,18 +78,48 @@ impl Folded {
             }
             Record::Cancel(cancel) => self.cancels.push(cancel),
             Record::Hold(hold) => self.hold = Some(hold),
+            Record::Surrender(surrender) => self.surrender = Some(surrender),
+            Record::Moved(epoch) => self.moved = self.start.as_ref().is_some_and(|start| start.epoch == epoch),
         }
         Ok(())
     }
 
-    /// Whether the newest epoch has ended.
+    /// Whether the newest epoch has told its last event.
     pub fn finished(&self) -> bool {
-        self.started() && self.view.phase == Phase::Finished
+        self.surrendered || (self.started() && self.view.phase == Phase::Finished)
+    }
+
+    /// Whether nothing more is to be done for the job here, in its newest epoch.
+    pub fn is_over(&self) -> bool {
+        self.finished() || self.moved
     }
 
     /// Whether the newest epoch has begun to tell.
     pub fn started(&self) -> bool {
         self.view.last_seq > 0 && self.start.as_ref().is_some_and(|start| start.epoch == self.view.epoch)
+    }
+
+    pub(super) fn tail(&self, len: u64) -> Tail {
+        Tail {
+            epoch: self.start.as_ref().map_or(0, |start| start.epoch),
+            last_seq: self.view.last_seq,
+            acked: self.acked,
+            started: self.started(),
+            finished: self.finished(),
+            surrendered: self.surrendered,
+            moved: self.moved,
+            before: self.before,
+            len,
+        }
+    }
+
+    /// The job goes on from what the controller's log says.
+    fn carry(&mut self, carried: &Carried) {
+        let Carried { from, last_seq, last_intent, facts, open_intents } = carried.clone();
+        self.view.open_intents = open_intents.iter().map(|(id, intent)| (*id, intent.call.clone())).collect();
+        (self.view.last_seq, self.view.facts) = (last_seq, facts);
+        (self.before, self.acked) = (last_seq, last_seq);
+        (self.last_intent, self.open_intents, self.taken_over) = (last_intent, open_intents, Some(from));
     }
 
     fn event(&mut self, event: &Event) -> Result<(), String> {
@@ -84,6 +135,7 @@ impl Folded {
             Body::IntentOutcome { intent, .. } => {
                 self.open_intents.remove(intent);
             }
+            Body::Surrendered { .. } => self.surrendered = true,
             _ => {}
         }
         self.view.apply(event);

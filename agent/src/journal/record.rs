@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use gantry_proto::{Event, StepId, trace::TraceContext, v1};
+use gantry_proto::{Event, StepId, TakenOver, trace::TraceContext, v1};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Chunk;
+use super::{Carried, Chunk, SurrenderRecord};
 
 /// The longest line, bytes. A plan (256 KiB) and its sealed secrets (64 KiB) fit with room to spare.
 pub const LINE_MAX: usize = 1 << 20;
@@ -28,6 +28,10 @@ pub enum Record {
     Cancel(CancelRecord),
     /// An operator wants the job held, or let go on.
     Hold(HoldRecord),
+    /// An operator moves the job to another agent.
+    Surrender(SurrenderRecord),
+    /// Another agent has the job; the epoch in which this one had it.
+    Moved(u32),
 }
 
 /// The accepted order: everything that is needed to take the job up again without the controller. Secrets stay sealed.
@@ -59,6 +63,9 @@ pub struct StartRecord {
     /// No step is walked: what the job has made is removed.
     #[serde(default)]
     pub undo_only: bool,
+    /// The job comes from another agent. Only in the first line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Box<Carried>>,
 }
 
 /// [`v1::SealedSecrets`] in a form for JSON: base64 throughout.
@@ -139,6 +146,11 @@ pub fn decode(line: &[u8]) -> Result<Record, Fault> {
 }
 
 impl StartRecord {
+    /// From whom the job comes, when this epoch began with that.
+    pub fn taken_over(&self) -> Option<TakenOver> {
+        self.carried.as_ref().map(|carried| carried.from.clone())
+    }
+
     /// The plan as it travelled.
     pub fn document(&self) -> v1::PlanDocument {
         v1::PlanDocument {

@@ -12,7 +12,11 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use v1::open_request::Item;
 
-use crate::{config, journal::EventReader, runner::Runner};
+use crate::{
+    config,
+    journal::{EventReader, Journal, Tail},
+    runner::Runner,
+};
 
 /// Updates of orders that wait for the line, at most: a controller that sends orders and does not listen gets the newest,
 /// and the others when it sends those orders again.
@@ -71,21 +75,47 @@ impl Outbox {
 
     /// Sends a job's events after `stored`.
     pub(super) fn replay(&mut self, job: JobId, stored: u64) {
-        let Some((_, journal)) = self.runner.journals().into_iter().find(|(id, _)| *id == job) else { return };
-        let last = journal.tail().last_seq;
-        if stored > last {
-            tracing::error!(%job, stored, last, "the controller has events that this agent's journal has lost; the job's \
-                events are not sent: was the data directory restored from a copy?");
+        let Some(journal) = self.journal(job) else { return };
+        let Tail { last_seq: last, surrendered, before, .. } = journal.tail();
+        if stored > last && surrendered {
+            // Another agent has told what came after.
             return;
         }
-        let (reader, trace) = (journal.events_after(stored), self.runner.trace(job));
-        self.jobs.insert(job, Sending { reader, trace, acked: stored });
-        self.turn.push_back(job);
+        if stored > last || stored < before {
+            tracing::error!(%job, stored, last, before, "the events between this agent's journal and what the controller \
+                has are lost; the job's events are not sent: was one of them restored from a copy?");
+            return;
+        }
+        self.send(job, &journal, stored);
+    }
+
+    /// Sends a job of this session: the controller has nothing of it yet but what another agent has told.
+    pub(super) fn begin(&mut self, job: JobId) {
+        if let Some(journal) = self.journal(job) {
+            self.send(job, &journal, journal.tail().before);
+        }
     }
 
     /// Whether this job's events are being sent.
     pub(super) fn sends(&self, job: JobId) -> bool {
-        self.jobs.contains_key(&job)
+        let journal = self.journal(job);
+        // One that the agent has got back has a new journal.
+        let same = |sending: &Sending| journal.is_some_and(|journal| Arc::ptr_eq(sending.reader.journal(), &journal));
+        self.jobs.get(&job).is_some_and(same)
+    }
+
+    fn send(&mut self, job: JobId, journal: &Arc<Journal>, stored: u64) {
+        let (reader, trace) = (journal.events_after(stored), self.runner.trace(job));
+        if self.jobs.insert(job, Sending { reader, trace, acked: stored }).is_none() {
+            self.turn.push_back(job);
+        }
+    }
+
+    /// The journal of a job, unless another agent has it: of that one nobody wants to hear.
+    fn journal(&self, job: JobId) -> Option<Arc<Journal>> {
+        let mut journals = self.runner.journals().into_iter();
+        let (_, journal) = journals.find(|(id, journal)| *id == job && !journal.tail().moved)?;
+        Some(journal)
     }
 
     pub(super) fn acked(&mut self, job: JobId, seq: u64) -> Result<(), String> {

@@ -1,6 +1,6 @@
 //! One session: Hello and Welcome, then one loop that never waits for the line while it could listen.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use gantry_proto::{JobId, PROTOCOL, trace::admit, v1};
 use tokio::{
@@ -21,8 +21,9 @@ use super::{
 
 /// Messages that wait for the line; more would only make the newest of them old.
 const WAITING: usize = 2;
-/// The largest message that is read, bytes: an order with its plan and secrets fits.
-const MESSAGE_MAX: usize = 1 << 20;
+/// The largest message that is read, bytes: an order with its plan, secrets and facts fits, and one whose facts are too
+/// many is read and refused, where a message that is not read would end every session.
+const MESSAGE_MAX: usize = 4 << 20;
 /// What this agent can do beyond the protocol's version. Nothing so far.
 const CAPABILITIES: &[&str] = &[];
 /// Bounds of what the controller may ask for in Welcome.
@@ -78,11 +79,8 @@ impl Link {
         let beat = within(welcome.heartbeat_ms, HEARTBEAT).min(silence / 2);
         tracing::info!(controller = %self.dialer.address(), session = %welcome.session_id, version = %welcome.version, "in contact");
         let mut outbox = Outbox::new(self.runner.clone(), self.settings.link.clone(), beat);
-        for place in welcome.replay.into_iter().filter(|place| !place.unknown) {
-            if let Ok(job) = place.job_id.parse() {
-                outbox.replay(job, place.stored_seq);
-            }
-        }
+        self.places(welcome.replay, &mut outbox).await.map_err(Cut::Disk)?;
+        self.runner.in_contact();
         let mut news = self.runner.news();
         let scan_every = Duration::from_secs(self.settings.iso.scan_s.max(1));
         let (mut heard, mut next_scan) = (Instant::now(), Instant::now() + scan_every);
@@ -117,6 +115,21 @@ impl Link {
         }
     }
 
+    /// Where to go on with each job; one that another agent has stops here. An error of one does not keep the others
+    /// from that.
+    async fn places(&self, places: Vec<v1::ReplayFrom>, outbox: &mut Outbox) -> io::Result<()> {
+        let mut written = Ok(());
+        for place in places {
+            let Ok(job) = place.job_id.parse() else { continue };
+            if place.moved {
+                written = written.and(self.runner.moved(job).await);
+            } else if !place.unknown {
+                outbox.replay(job, place.stored_seq);
+            }
+        }
+        written
+    }
+
     async fn receive(&self, response: v1::OpenResponse, outbox: &mut Outbox) -> Result<(), Cut> {
         match response.item {
             Some(In::Ack(ack)) => {
@@ -148,8 +161,7 @@ impl Link {
             && !refused
             && !outbox.sends(job)
         {
-            // A job of this session: the controller has nothing of it yet.
-            outbox.replay(job, 0);
+            outbox.begin(job);
         }
     }
 

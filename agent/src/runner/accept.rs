@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use gantry_proto::{
-    Code, Failure, JobId, Plan, Secrets,
+    Code, Failure, JobId, Plan, Secret, Secrets,
     error::causes,
     trace::{TraceContext, admit},
     v1,
@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use v1::{OrderStage, order::Kind};
 
-use super::{Runner, entry::Entry, target};
+use super::{Runner, contact::Contact, entry::Entry, target};
 use crate::{
     executor::{self, Ended, Job},
     joblog::{JobLog, dir_of},
-    journal::{self, CancelRecord, Folded, HoldRecord, Journal, SealedText, StartRecord, hex},
+    journal::{self, CancelRecord, Folded, HoldRecord, Journal, Record, SealedText, StartRecord, hex},
     outside::Outside,
 };
 
@@ -39,7 +39,7 @@ pub struct Refused {
     pub message: String,
 }
 
-fn refused(code: Code, message: impl Into<String>) -> Refused {
+pub(super) fn refused(code: Code, message: impl Into<String>) -> Refused {
     Refused { code: code.word(), message: message.into() }
 }
 
@@ -66,6 +66,9 @@ impl Runner {
         if order.epoch == 0 {
             return Err(refused(Code::BadRequest, "the order has no epoch"));
         }
+        if let Some(stage) = self.let_go_of(job, &order)? {
+            return Ok(stage);
+        }
         match order.kind {
             Some(Kind::Start(start)) => {
                 let trace = admit(order.trace);
@@ -86,7 +89,12 @@ impl Runner {
                 let trace = admit(order.trace);
                 self.retry(job, order.number, order.epoch, retry, trace).await
             }
-            Some(Kind::Decide(_) | Kind::Surrender(_) | Kind::TakeOver(_)) | None => {
+            Some(Kind::Surrender(surrender)) => self.surrender(job, order.number, order.epoch, surrender).await,
+            Some(Kind::TakeOver(take_over)) => {
+                let trace = admit(order.trace);
+                self.take_over(job, order.number, order.epoch, take_over, trace).await
+            }
+            Some(Kind::Decide(_)) | None => {
                 Err(refused(Code::Incompatible, "this agent does not know the order: update the agent"))
             }
         }
@@ -104,14 +112,8 @@ impl Runner {
         if let Some(entry) = self.entry(id) {
             return known(&entry, epoch, &document);
         }
-        let plan =
-            Plan::from_document(&document).map_err(|error| refused(Code::BadRequest, causes(&error).join(": ")))?;
         let sealed = start.secrets.ok_or_else(|| refused(Code::BadRequest, "the order has no secrets"))?;
-        self.room_for(&plan)?;
-        // Opened now, so that a job whose secrets do not open is refused before anything is on disk.
-        let secrets = self.identity.sealing.open(id, &self.identity.agent, &sealed);
-        secrets.map_err(|error| refused(Code::BadRequest, error.to_string()))?;
-        let text = String::from_utf8(document.json).map_err(|_| refused(Code::BadRequest, "the plan is not UTF-8"))?;
+        let (plan, text) = self.look_at(id, &document, &sealed)?;
         let record = StartRecord {
             order,
             epoch,
@@ -125,14 +127,38 @@ impl Runner {
             trace,
             kept: Vec::new(),
             undo_only: false,
+            carried: None,
         };
+        self.begin(id, record, &plan).await?;
+        tracing::info!(job = %id, order, epoch, "a job is accepted");
+        Ok(OrderStage::Applied)
+    }
+
+    /// Reads the plan of an order, and makes sure that the job could be carried out. The plan comes with its text.
+    pub(super) fn look_at(
+        &self,
+        id: JobId,
+        document: &v1::PlanDocument,
+        sealed: &v1::SealedSecrets,
+    ) -> Result<(Plan, String), Refused> {
+        let plan =
+            Plan::from_document(document).map_err(|error| refused(Code::BadRequest, causes(&error).join(": ")))?;
+        self.room_for(&plan)?;
+        // Opened now, so that a job whose secrets do not open is refused before anything is on disk.
+        let secrets = self.identity.sealing.open(id, &self.identity.agent, sealed);
+        secrets.map_err(|error| refused(Code::BadRequest, error.to_string()))?;
+        let text = String::from_utf8(document.json.clone());
+        Ok((plan, text.map_err(|_| refused(Code::BadRequest, "the plan is not UTF-8"))?))
+    }
+
+    /// A job that is new here: on disk, then at work.
+    pub(super) async fn begin(self: &Arc<Self>, id: JobId, record: StartRecord, plan: &Plan) -> Result<(), Refused> {
         let (journal, folded) = self.write_start(id, record).await?;
         let entry = Arc::new(Entry::new(journal, &folded, self.stop.child_token()));
-        entry.set_target(target(&plan));
+        entry.set_target(target(plan));
         self.jobs().insert(id, entry.clone());
-        tracing::info!(job = %id, order, epoch, "a job is accepted");
-        self.spawn(id, entry, folded);
-        Ok(OrderStage::Applied)
+        self.spawn(id, entry, folded, Contact::Here);
+        Ok(())
     }
 
     /// The next epoch of a job that has ended.
@@ -156,10 +182,7 @@ impl Runner {
         if epoch != tail.epoch + 1 {
             return Err(other_epoch(epoch, tail.epoch));
         }
-        // The last event is told before the epoch's files are closed.
-        if tokio::time::timeout(CLOSING, entry.closed()).await.is_err() {
-            return Err(refused(Code::Busy, "the job's last epoch is still closing its files: ask again in a moment"));
-        }
+        closed(&entry).await?;
         let journal = entry.journal.clone();
         let folded = journal.on_disk(|journal| journal.folded().map_err(std::io::Error::other)).await;
         let folded = folded.map_err(|error| refused(Code::Internal, causes(&error).join(": ")))?;
@@ -169,12 +192,7 @@ impl Runner {
             (None, None) => (before.document(), (&before.sealed).into()),
             _ => return Err(refused(Code::BadRequest, "a new plan and its secrets go together")),
         };
-        let plan =
-            Plan::from_document(&document).map_err(|error| refused(Code::BadRequest, causes(&error).join(": ")))?;
-        self.room_for(&plan)?;
-        let secrets = self.identity.sealing.open(id, &self.identity.agent, &sealed);
-        secrets.map_err(|error| refused(Code::BadRequest, error.to_string()))?;
-        let text = String::from_utf8(document.json).map_err(|_| refused(Code::BadRequest, "the plan is not UTF-8"))?;
+        let (plan, text) = self.look_at(id, &document, &sealed)?;
         let record = StartRecord {
             order,
             epoch,
@@ -188,6 +206,7 @@ impl Runner {
             trace,
             kept: retry.kept.iter().take(KEPT_MAX).map(|step| words(step).as_str().into()).collect(),
             undo_only: retry.undo_only,
+            carried: None,
         };
         let write = record.clone();
         let folded = journal.on_disk(move |journal| {
@@ -201,7 +220,7 @@ impl Runner {
         entry.set_target(target(&plan));
         self.jobs().insert(id, entry.clone());
         tracing::info!(job = %id, order, epoch, undo_only = record.undo_only, "a job is taken up again");
-        self.spawn(id, entry, folded);
+        self.spawn(id, entry, folded, Contact::Here);
         Ok(OrderStage::Applied)
     }
 
@@ -240,7 +259,8 @@ impl Runner {
                     journal::remove(&dir).map_err(|error| format!("; remove {} by hand: {error}", dir.display()));
                 return Err(format!("{error}{}", removed.err().unwrap_or_default()));
             }
-            folded.start = Some(record);
+            // What comes from another agent is in the record.
+            folded.apply(Record::Start(Box::new(record)))?;
             Ok((journal, folded))
         });
         let written = written.await.unwrap_or_else(|error| Err(error.to_string()));
@@ -249,7 +269,7 @@ impl Runner {
 
     fn room_for(&self, plan: &Plan) -> Result<(), Refused> {
         let jobs = self.jobs();
-        let unfinished: Vec<_> = jobs.iter().filter(|(_, entry)| !entry.journal.tail().finished).collect();
+        let unfinished: Vec<_> = jobs.iter().filter(|(_, entry)| !entry.journal.tail().is_over()).collect();
         if let Some((other, _)) = unfinished.iter().find(|(_, entry)| entry.target() == target(plan)) {
             let message = format!("job {other} deploys to {} already: wait for it or cancel it", target(plan));
             return Err(refused(Code::TargetBusy, message));
@@ -295,19 +315,25 @@ impl Runner {
         Ok(OrderStage::Applied)
     }
 
-    /// The job's task. Ends when the job has ended, or at a safe point when the agent stops.
-    pub(super) fn spawn(self: &Arc<Self>, id: JobId, entry: Arc<Entry>, folded: Folded) {
+    /// The job's task. Ends when the job has ended, or at a safe point when it is to stop as it is.
+    pub(super) fn spawn(self: &Arc<Self>, id: JobId, entry: Arc<Entry>, folded: Folded, contact: Contact) {
         let runner = self.clone();
+        entry.set_at_work(true);
         self.tasks.spawn(async move {
-            let ended = AssertUnwindSafe(runner.carry_out(id, &entry, folded)).catch_unwind().await;
+            let ended = AssertUnwindSafe(runner.carry_out(id, &entry, folded, contact)).catch_unwind().await;
             entry.set_log(None);
+            entry.set_at_work(false);
             match ended {
                 Ok(Ok(Ended::Finished(outcome))) => {
                     tracing::info!(job = %id, ?outcome, "a job has ended");
                     entry.orders().into_iter().for_each(|order| runner.update(update(order, OrderStage::Done, None)));
                     runner.forget_oldest().await;
                 }
-                Ok(Ok(Ended::Stopped)) => tracing::info!(job = %id, "a job waits for the agent's next start"),
+                Ok(Ok(Ended::Stopped)) => {
+                    tracing::info!(job = %id, "a job has come to rest as it is");
+                    // One that another agent has may be forgotten from now on.
+                    runner.forget_oldest().await;
+                }
                 Ok(Ok(Ended::Broken(error))) => {
                     tracing::error!(job = %id, %error, "the journal cannot be used: the job waits for the agent's next \
                         start; look at the disk under data_dir first");
@@ -318,25 +344,30 @@ impl Runner {
         });
     }
 
-    async fn carry_out(&self, id: JobId, entry: &Entry, folded: Folded) -> Result<Ended, String> {
+    async fn carry_out(&self, id: JobId, entry: &Entry, folded: Folded, contact: Contact) -> Result<Ended, String> {
         let record = folded.start.clone().ok_or("its journal has no beginning")?;
         let plan = Plan::from_document(&record.document()).map_err(|error| causes(&error).join(": "))?;
         entry.set_target(target(&plan));
-        let (settings, wake, stop) = (self.settings.clone(), self.wake.clone(), self.stop.clone());
+        if contact == Contact::AskFirst {
+            self.ask_first(id, entry).await;
+        }
+        if entry.stop.is_cancelled() {
+            return Ok(Ended::Stopped);
+        }
+        let (settings, wake, stop) = (self.settings.clone(), self.wake.clone(), entry.stop.clone());
         let log = JobLog::new(&settings, id, &self.redactor, entry.journal.clone(), &folded, wake, stop);
         let log = Arc::new(log);
         let secrets = match self.open(id, &record) {
             Ok(secrets) => secrets,
             Err(failure) => {
+                let (agent, view) = (&self.identity.agent, &folded.view);
                 return Ok(
-                    executor::give_up(&log, &self.identity.agent, self.pipeline, &plan, &folded.view, *failure).await
+                    executor::give_up(&log, agent, self.pipeline, &plan, view, record.taken_over(), *failure).await
                 );
             }
         };
         // Until the last line of the job has been written.
-        let all = [&secrets.root_password, &secrets.fisheye_password, &secrets.ssh_password];
-        let all = all.into_iter().chain(secrets.root_password_encoded.as_ref());
-        let _held = self.redactor.hold(all.cloned().collect());
+        let _held = self.redactor.hold(all_of(&secrets));
         log.protect(&secrets, &record.plan);
         entry.set_log(Some(log.clone()));
         // A cancel or a pause may have come between reading the journal and now.
@@ -346,7 +377,7 @@ impl Runner {
             // A cancelled job needs no turn of its own to end.
             () = entry.token.cancelled() => None,
         };
-        if self.stop.is_cancelled() {
+        if entry.stop.is_cancelled() {
             return Ok(Ended::Stopped);
         }
         let outside = Arc::new(Outside::new(&plan, &secrets, &settings, &self.redactor));
@@ -360,11 +391,12 @@ impl Runner {
             outside,
             log: log.clone(),
             keep_on_failure: record.keep_on_failure,
+            taken_over: record.taken_over(),
             kept: record.kept,
             undo_only: record.undo_only,
             trace: record.trace,
             cancel: entry.token.clone(),
-            stop: self.stop.clone(),
+            stop: entry.stop.clone(),
             view: folded.view,
         };
         let ended = executor::execute(job, self.pipeline).await;
@@ -374,7 +406,7 @@ impl Runner {
         Ok(ended)
     }
 
-    fn open(&self, id: JobId, record: &StartRecord) -> Result<Secrets, Box<Failure>> {
+    pub(super) fn open(&self, id: JobId, record: &StartRecord) -> Result<Secrets, Box<Failure>> {
         let sealed = v1::SealedSecrets::from(&record.sealed);
         self.identity.sealing.open(id, &self.identity.agent, &sealed).map_err(|error| {
             Box::new(Failure {
@@ -385,6 +417,20 @@ impl Runner {
             })
         })
     }
+}
+
+/// What must not be seen in any output while a job is at work.
+pub(super) fn all_of(secrets: &Secrets) -> Vec<Secret> {
+    let all = [&secrets.root_password, &secrets.fisheye_password, &secrets.ssh_password];
+    all.into_iter().chain(secrets.root_password_encoded.as_ref()).cloned().collect()
+}
+
+/// The last event is told before the epoch's files are closed.
+pub(super) async fn closed(entry: &Entry) -> Result<(), Refused> {
+    if tokio::time::timeout(CLOSING, entry.closed()).await.is_err() {
+        return Err(refused(Code::Busy, "the job's last epoch is still closing its files: ask again in a moment"));
+    }
+    Ok(())
 }
 
 /// The job is here already.
@@ -399,7 +445,7 @@ fn known(entry: &Entry, epoch: u32, document: &v1::PlanDocument) -> Result<Order
     Ok(if tail.finished { OrderStage::Done } else { OrderStage::Applied })
 }
 
-fn other_epoch(asked: u32, here: u32) -> Refused {
+pub(super) fn other_epoch(asked: u32, here: u32) -> Refused {
     let message = if asked < here {
         format!("the order is for epoch {asked}, the job is in epoch {here}")
     } else {
@@ -408,11 +454,11 @@ fn other_epoch(asked: u32, here: u32) -> Refused {
     refused(Code::JobConflict, message)
 }
 
-fn update(number: u64, stage: OrderStage, refused: Option<Refused>) -> v1::OrderUpdate {
+pub(super) fn update(number: u64, stage: OrderStage, refused: Option<Refused>) -> v1::OrderUpdate {
     let (code, message) = refused.map(|refused| (refused.code.to_owned(), refused.message)).unwrap_or_default();
     v1::OrderUpdate { number, stage: stage.into(), code, message }
 }
 
-fn words(text: &str) -> String {
+pub(super) fn words(text: &str) -> String {
     text.chars().take(WORDS_MAX).collect()
 }

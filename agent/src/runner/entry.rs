@@ -9,18 +9,22 @@ use tokio_util::sync::CancellationToken;
 use super::lock;
 use crate::{
     joblog::JobLog,
-    journal::{CancelRecord, Folded, HoldRecord, Journal, StartRecord},
+    journal::{CancelRecord, Folded, HoldRecord, Journal, StartRecord, SurrenderRecord},
 };
 
 /// Cancel orders of one job that are remembered.
 const CANCELS_MAX: usize = 16;
+/// Surrenders whose end is told; the newest one holds.
+const SURRENDERS_MAX: usize = 16;
 /// Pauses and resumes whose end is told; the controller closes all orders of a job with the job.
 const HOLDS_MAX: usize = 64;
 
 /// One job.
 pub(super) struct Entry {
     pub(super) journal: Arc<Journal>,
-    /// Cancelled by a cancel, and when the agent stops.
+    /// Cancelled when the job is to stop as it is: the agent stops, or another one gets the job.
+    pub(super) stop: CancellationToken,
+    /// Cancelled by a cancel, and together with `stop`.
     pub(super) token: CancellationToken,
     state: Mutex<State>,
     /// Whether a task is at work on the job.
@@ -37,6 +41,9 @@ struct State {
     hold: Option<HoldRecord>,
     /// Numbers of all pauses and resumes, to be told as done at the end.
     holds: Vec<u64>,
+    surrender: Option<SurrenderRecord>,
+    /// Numbers of all surrenders, to be told as done at the end.
+    surrenders: Vec<u64>,
     /// What excludes another job; empty until the plan has been read.
     target: String,
     /// While the job is at work.
@@ -44,15 +51,22 @@ struct State {
 }
 
 impl Entry {
-    pub(super) fn new(journal: Arc<Journal>, folded: &Folded, token: CancellationToken) -> Self {
-        let mut state = State { cancels: folded.cancels.clone(), hold: folded.hold.clone(), ..State::default() };
+    pub(super) fn new(journal: Arc<Journal>, folded: &Folded, stop: CancellationToken) -> Self {
+        let mut state = State {
+            cancels: folded.cancels.clone(),
+            hold: folded.hold.clone(),
+            surrender: folded.surrender.clone(),
+            surrenders: folded.surrender.iter().map(|surrender| surrender.order).collect(),
+            ..State::default()
+        };
         if let Some(StartRecord { order, sha256, trace, .. }) = &folded.start {
             (state.start_order, state.sha256, state.trace) = (*order, sha256.clone(), trace.clone());
         }
+        let token = stop.child_token();
         if !folded.cancels.is_empty() {
             token.cancel();
         }
-        Self { journal, token, state: Mutex::new(state), at_work: watch::Sender::new(false) }
+        Self { journal, stop, token, state: Mutex::new(state), at_work: watch::Sender::new(false) }
     }
 
     pub(super) fn sha256(&self) -> String {
@@ -76,9 +90,17 @@ impl Entry {
     }
 
     pub(super) fn set_log(&self, log: Option<Arc<JobLog>>) {
-        let at_work = log.is_some();
         lock(&self.state).log = log;
+    }
+
+    /// A task begins to work on the job, or has ended.
+    pub(super) fn set_at_work(&self, at_work: bool) {
         self.at_work.send_replace(at_work);
+    }
+
+    /// Whether a task is at work on the job.
+    pub(super) fn is_at_work(&self) -> bool {
+        *self.at_work.borrow()
     }
 
     /// Waits until no task is at work on the job any more.
@@ -125,11 +147,33 @@ impl Entry {
         }
     }
 
+    /// The newest order to let go of the job.
+    pub(super) fn surrender(&self) -> Option<SurrenderRecord> {
+        lock(&self.state).surrender.clone()
+    }
+
+    /// Remembers an order to let go of the job, and stops the job.
+    pub(super) fn note_surrender(&self, surrender: SurrenderRecord) {
+        let mut state = lock(&self.state);
+        if state.surrenders.len() < SURRENDERS_MAX {
+            state.surrenders.push(surrender.order);
+        }
+        state.surrender = Some(surrender);
+        drop(state);
+        self.stop.cancel();
+    }
+
+    /// Whether an order has been taken before.
+    pub(super) fn knows(&self, order: u64) -> bool {
+        self.orders().contains(&order)
+    }
+
     /// The numbers of all orders for this job.
     pub(super) fn orders(&self) -> Vec<u64> {
         let state = lock(&self.state);
         let cancels = state.cancels.iter().map(|cancel| cancel.order);
-        std::iter::once(state.start_order).chain(cancels).chain(state.holds.iter().copied()).collect()
+        let others = state.holds.iter().chain(&state.surrenders).copied();
+        std::iter::once(state.start_order).chain(cancels).chain(others).collect()
     }
 
     /// Tells a log what was ordered while it was being opened.

@@ -147,7 +147,13 @@ async fn ask(cx: &StepCx, facts: &mut Facts, attempt: u32) -> Result<Result<Crea
     let asked = VmFact { name: name.clone(), mark: mark.clone(), ..VmFact::default() };
     let before = facts.vm.replace(asked);
     cx.save(facts).await?;
-    let intent = cx.intend("create_vm", fields(json!({"name": name, "mark": mark, "attempt": attempt}))).await?;
+    let intent = cx.intend("create_vm", fields(json!({"name": name, "mark": mark, "attempt": attempt}))).await;
+    if let Err(StepError::Stopping) = &intent {
+        facts.vm = before;
+        cx.save(facts).await?;
+        return Err(StepError::Stopping);
+    }
+    let intent = intent?;
     match cx.outside.fisheye.create_vm(&payload).await {
         Ok(created) => {
             if let Some(vm) = facts.vm.as_mut() {

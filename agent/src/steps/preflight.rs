@@ -43,9 +43,16 @@ impl Step for Preflight {
         reach::vip(&mut report).await?;
         reach::certificates(&mut report).await?;
         cluster::remember(cx, facts).await?;
-        reach::cloudtower_address(&mut report, facts).await?;
+        // A VM of ours that no fact tells of may have the address: then the cluster is asked first.
+        let ask_first = cx.log.may_lack_facts();
+        if !ask_first {
+            reach::cloudtower_address(&mut report, facts).await?;
+        }
         reach::bmcs(&mut report).await?;
         cluster_side::check(&mut report, facts).await?;
+        if ask_first {
+            reach::cloudtower_address(&mut report, facts).await?;
+        }
         if let Some(found) = found {
             iso_file::hashes(&mut report, facts, found).await?;
         }

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     facts::{Facts, ImageFact, ImageState, IsoFact},
+    fisheye::Image,
     iso::{self, Identity, Inventory},
     step::{Step, StepCx, StepError},
     upload::{Broken, Chunks, Source, Unfinished, Upload, WholeHash, changed},
@@ -90,16 +91,22 @@ async fn still_there(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bo
     let Some(image) = facts.image.clone().filter(|image| !image.image_uuid.is_empty()) else { return Ok(false) };
     let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
     let listed = images.iter().find(|listed| listed.uuid == image.image_uuid);
+    let same = |listed: &Image| {
+        let same_md5 = listed.md5.as_ref().is_none_or(|md5| md5.eq_ignore_ascii_case(&iso.md5));
+        same_md5 && listed.size.is_none_or(|size| size == iso.size)
+    };
     let there = match (image.state, listed) {
         // An unfinished volume may be hidden from the list, or listed with what it has so far: the next chunk and the
         // proof tell.
         (ImageState::Uploading, _) => true,
-        (_, listed) => listed.is_some_and(|listed| listed.size.is_none_or(|size| size == iso.size)),
+        // In a job that comes from another agent, that one may have had another ISO.
+        (_, listed) => listed.is_some_and(same),
     };
     if there {
         list_unfinished(cx, &image).await?;
     } else {
-        let message = format!("the image {} is no longer on the cluster", image.image_uuid);
+        let why = if listed.is_some() { "is not that of this ISO" } else { "is no longer on the cluster" };
+        let message = format!("the image {} {why}", image.image_uuid);
         let extra = fields(json!({"image_uuid": image.image_uuid}));
         cx.note(Level::Warning, "image_gone", message, extra).await?;
         facts.image = None;

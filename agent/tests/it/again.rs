@@ -9,7 +9,7 @@ use v1::{OrderStage, open_response::Item as Out, order::Kind};
 
 use crate::{
     bench::{Act, Bench, Strings, Table, start_record, words},
-    controller::{Agent, Controller, cancel_order, joined, start_order},
+    controller::{Agent, Controller, cancel_order, joined, order, start_order},
 };
 
 impl Strings {
@@ -143,10 +143,6 @@ async fn a_sweep_walks_no_step_and_removes_what_was_kept() {
     assert_eq!(table.diary(), ["undo c", "undo b", "undo a"]);
     let view = bench.view().await;
     assert_eq!((view.undo, view.failure.unwrap().code.as_str()), (Some(UndoState::RolledBack), "swept"));
-}
-
-fn order(number: u64, job: JobId, epoch: u32, kind: Kind) -> v1::Order {
-    v1::Order { number, job_id: job.to_string(), epoch, kind: Some(kind), trace: Default::default() }
 }
 
 fn retry(number: u64, job: JobId, epoch: u32) -> v1::Order {

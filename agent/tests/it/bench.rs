@@ -93,6 +93,7 @@ pub(crate) fn start_record(epoch: u32) -> StartRecord {
         trace: Default::default(),
         kept: Vec::new(),
         undo_only: false,
+        carried: None,
     }
 }
 
@@ -318,6 +319,7 @@ impl Bench {
             keep_on_failure: self.keep,
             kept: folded.start.as_ref().map(|start| start.kept.clone()).unwrap_or_default(),
             undo_only: folded.start.as_ref().is_some_and(|start| start.undo_only),
+            taken_over: folded.start.as_ref().and_then(StartRecord::taken_over),
             trace: Default::default(),
             cancel: cancel.clone(),
             stop: stop.clone(),

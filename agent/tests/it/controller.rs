@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
-use gantry_agent::{config::Settings, identity::Identity, link::Link, pipeline::Pipeline, runner::Runner};
-use gantry_proto::{AgentId, JobId, Redactor, sealed::seal, v1};
+use gantry_agent::{
+    config::Settings, identity::Identity, journal::Tail, link::Link, pipeline::Pipeline, runner::Runner,
+};
+use gantry_proto::{AgentId, Event, JobId, Redactor, sealed::seal, v1};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -145,12 +147,32 @@ impl Controller {
 
 impl Session {
     pub(crate) async fn welcome(&self, stored: u64, heartbeat_ms: u32, silence_ms: u32) {
-        let place = |job: &v1::JobPosition| v1::ReplayFrom {
+        self.welcome_places(heartbeat_ms, silence_ms, |job| v1::ReplayFrom {
             job_id: job.job_id.clone(),
             stored_seq: stored,
             unknown: false,
             moved: false,
-        };
+        })
+        .await;
+    }
+
+    /// Another agent has every job.
+    pub(crate) async fn welcome_moved(&self) {
+        self.welcome_places(10_000, 15_000, |job| v1::ReplayFrom {
+            job_id: job.job_id.clone(),
+            stored_seq: 0,
+            unknown: false,
+            moved: true,
+        })
+        .await;
+    }
+
+    async fn welcome_places(
+        &self,
+        heartbeat_ms: u32,
+        silence_ms: u32,
+        place: impl Fn(&v1::JobPosition) -> v1::ReplayFrom,
+    ) {
         let replay = self.hello.jobs.iter().map(place).collect();
         self.say(Out::Welcome(v1::Welcome {
             protocol: 1,
@@ -200,7 +222,7 @@ impl Session {
             seqs.extend(batch.events.iter().map(|event| event.seq));
             self.ack(job, *seqs.last().unwrap()).await;
             let last = batch.events.last().unwrap().body.clone();
-            if matches!(last, Some(v1::event::Body::JobFinished(_))) {
+            if matches!(last, Some(v1::event::Body::JobFinished(_) | v1::event::Body::Surrendered(_))) {
                 return seqs;
             }
         }
@@ -247,6 +269,17 @@ pub(crate) fn cancel_order(number: u64, job: JobId) -> v1::Order {
     v1::Order { number, job_id: job.to_string(), epoch: 1, kind, trace: Default::default() }
 }
 
+/// Any order.
+pub(crate) fn order(number: u64, job: JobId, epoch: u32, kind: v1::order::Kind) -> v1::Order {
+    v1::Order { number, job_id: job.to_string(), epoch, kind: Some(kind), trace: Default::default() }
+}
+
+/// An order to let go of a job.
+pub(crate) fn surrender_order(number: u64, job: JobId, to: &str) -> v1::Order {
+    let surrender = v1::SurrenderOrder { by: "op".into(), to_agent: to.into() };
+    order(number, job, 1, v1::order::Kind::Surrender(surrender))
+}
+
 /// An agent at work in this process.
 pub(crate) struct Agent {
     pub(crate) runner: Arc<Runner>,
@@ -276,6 +309,34 @@ impl Agent {
         let token = stop.clone();
         tasks.spawn(async move { link.run(token).await });
         Self { runner, redactor, stop, tasks }
+    }
+
+    /// What the journal of a job holds.
+    pub(crate) async fn told(&self, job: JobId) -> Vec<Event> {
+        let (_, journal) = self.runner.journals().into_iter().find(|(id, _)| *id == job).unwrap();
+        let mut reader = journal.events_after(0);
+        let mut all = Vec::new();
+        loop {
+            let page = reader.page(100, 1 << 20).await.unwrap();
+            if page.is_empty() {
+                return all;
+            }
+            all.extend(page);
+        }
+    }
+
+    /// Waits until the journal of a job stands like this.
+    pub(crate) async fn until(&self, job: JobId, stands: impl Fn(&Tail) -> bool) -> Tail {
+        let wait = async {
+            loop {
+                let journals = self.runner.journals();
+                match journals.iter().find(|(id, _)| *id == job).map(|(_, journal)| journal.tail()) {
+                    Some(tail) if stands(&tail) => return tail,
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(LIMIT, wait).await.expect("the job does not come so far")
     }
 
     /// As `run` does it. Returns whether every job came to a safe point.

@@ -46,6 +46,9 @@ fn a_value_that_makes_no_sense_is_refused_by_name() {
         ("[timing]\ntime_scale = 0", "time_scale"),
         ("[timing]\ntime_scale = nan", "time_scale"),
         ("[jobs]\nconcurrent = 0", "concurrent"),
+        ("[jobs]\nask_first_s = -1.0", "ask_first_s"),
+        ("[jobs]\nask_first_s = nan", "ask_first_s"),
+        ("[jobs]\nask_first_s = 3600.5", "ask_first_s"),
         ("[link]\nbatch_bytes = 1", "batch_bytes"),
         ("[link]\nretry_first_ms = 9\nretry_cap_ms = 8", "retry_cap_ms"),
     ] {

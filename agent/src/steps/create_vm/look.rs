@@ -85,14 +85,7 @@ pub(super) async fn adopt(cx: &StepCx, facts: &mut Facts, vms: Vec<Vm>) -> Resul
     let mut vms = vms.into_iter();
     let Some(vm) = vms.next() else { return Ok(()) };
     let job_id = facts.vm.as_ref().and_then(|fact| fact.job_id.clone());
-    facts.vm = Some(VmFact {
-        name: vm.name.clone(),
-        mark: mark_of(cx),
-        uuid: Some(vm.uuid.clone()),
-        job_id,
-        volumes: vm.volumes.clone(),
-        ..VmFact::default()
-    });
+    facts.vm = Some(VmFact { job_id, ..VmFact::of(vm.clone(), mark_of(cx)) });
     cx.save(facts).await?;
     let message = format!("the VM {} is {}", vm.name, vm.uuid);
     cx.note(Level::Info, "vm_found", message, fields(json!({"vm_uuid": vm.uuid, "state": vm.status}))).await?;

@@ -22,6 +22,10 @@ use crate::{
 
 /// Removes every VM of this job. Says what was removed.
 pub(super) async fn undo(cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, StepError> {
+    if facts.vm.is_none() && cx.log.may_lack_facts() {
+        let (name, mark) = (cx.plan.cloudtower.vm_name.clone(), mark_of(cx));
+        facts.vm = Some(VmFact { name, mark, ..VmFact::default() });
+    }
     let Some(fact) = facts.vm.clone() else { return Ok(Vec::new()) };
     let mut uuids: BTreeSet<String> = fact.uuid.iter().cloned().collect();
     // Where the creation's end is not known, a VM may still appear.

@@ -12,13 +12,13 @@ use super::{
     capacity::{self, Fit},
 };
 use crate::{
-    facts::Facts,
+    facts::{Facts, VmFact},
     fisheye::{ErrorKind, HostInfo, Vm},
     step::StepError,
 };
 
 /// Logs in and asks. Without a session the other checks are skipped.
-pub(super) async fn check(report: &mut Report<'_>, facts: &Facts) -> Result<(), StepError> {
+pub(super) async fn check(report: &mut Report<'_>, facts: &mut Facts) -> Result<(), StepError> {
     if !login(report).await? {
         for check in ["clock", "capacity", "vm_name", "storage_policy", "network"] {
             report.tell(check, "", Outcome::Skipped, format!("{check} was not checked: there is no session")).await?;
@@ -29,7 +29,8 @@ pub(super) async fn check(report: &mut Report<'_>, facts: &Facts) -> Result<(), 
     let hosts = hosts(report, facts).await?;
     if let Some(vms) = vms(report).await? {
         vm_name(report, &vms, facts).await?;
-        if let Some(hosts) = hosts {
+        // One of ours that was found just now needs no more room.
+        if let Some(hosts) = hosts.filter(|_| !has_vm(facts)) {
             capacity(report, &hosts, &vms).await?;
         }
     }
@@ -76,20 +77,31 @@ async fn vms(report: &mut Report<'_>) -> Result<Option<Vec<Vm>>, StepError> {
 }
 
 /// 1.9: free, or ours already.
-async fn vm_name(report: &mut Report<'_>, vms: &[Vm], facts: &Facts) -> Result<(), StepError> {
+async fn vm_name(report: &mut Report<'_>, vms: &[Vm], facts: &mut Facts) -> Result<(), StepError> {
     let (cx, name) = (report.cx, report.cx.plan.cloudtower.vm_name.clone());
     let mark = facts.vm.as_ref().map_or_else(|| mark_of(cx), |vm| vm.mark.clone());
     match look_at(vms.to_vec(), &name, &mark) {
         Look::Nothing => report.ok("vm_name", &name, format!("the VM name \"{name}\" is free")).await,
-        Look::Ours(_) => report.ok("vm_name", &name, format!("the VM \"{name}\" is of this job")).await,
+        Look::Ours(vms) => {
+            if cx.log.may_lack_facts() && !has_vm(facts) {
+                facts.vm = vms.into_iter().next().map(|vm| VmFact::of(vm, mark));
+                cx.save(facts).await?;
+            }
+            report.ok("vm_name", &name, format!("the VM \"{name}\" is of this job")).await
+        }
         Look::Foreign(vm) => report.fail("vm_name", &name, taken(&vm)).await,
     }
+}
+
+/// Whether the VM of this job is known to be there.
+fn has_vm(facts: &Facts) -> bool {
+    facts.vm.as_ref().is_some_and(|vm| vm.uuid.is_some())
 }
 
 /// What 1.8 needs to know. `None`: there is nothing to judge, which is told.
 async fn hosts(report: &mut Report<'_>, facts: &Facts) -> Result<Option<Vec<HostInfo>>, StepError> {
     let cx = report.cx;
-    if facts.vm.as_ref().is_some_and(|vm| vm.uuid.is_some()) {
+    if has_vm(facts) {
         return report.ok("capacity", "", "the VM of this job is there already").await.map(|()| None);
     }
     match read(cx, "listing the hosts", cx.outside.fisheye.hosts()).await {

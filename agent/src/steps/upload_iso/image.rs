@@ -28,7 +28,7 @@ pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resu
     let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
     let unfinished = Unfinished::new(&cx.settings);
     let unfinished = blocking(move || unfinished.all()).await.map_err(StepError::Journal)?;
-    let Match { reuse, warnings } = pick(&images, iso, &unfinished);
+    let Match { reuse, warnings } = pick(&images, iso, &unfinished, cx.log.may_lack_facts());
     for warning in warnings {
         cx.note(Level::Warning, "iso_lookup", warning, fields(json!({"step": "iso_lookup"}))).await?;
     }
@@ -53,8 +53,8 @@ pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resu
 }
 
 /// Same name (C3), same size, a path, and an MD5 that is ours or missing; never a volume that is known as unfinished
-/// (C49). The newest of several.
-pub(super) fn pick(images: &[Image], iso: &IsoFact, unfinished: &BTreeSet<String>) -> Match {
+/// (C49). The newest of several. `proved`: only with an MD5, since it may be unfinished without anybody here knowing.
+pub(super) fn pick(images: &[Image], iso: &IsoFact, unfinished: &BTreeSet<String>, proved: bool) -> Match {
     let mut found = Match::default();
     for image in images.iter().filter(|image| same_image_name(&image.name, &iso.file_name)) {
         let reason = if image.uuid.is_empty() || image.path.is_empty() {
@@ -65,6 +65,8 @@ pub(super) fn pick(images: &[Image], iso: &IsoFact, unfinished: &BTreeSet<String
             Some("its MD5 is another one".to_owned())
         } else if unfinished.contains(&image.uuid) {
             Some("it is an upload of ours that was never completed".to_owned())
+        } else if proved && image.md5.is_none() {
+            Some("the agent that had the job may have left it incomplete, and the cluster gives no MD5".to_owned())
         } else {
             None
         };
@@ -171,7 +173,7 @@ mod tests {
 
     fn picked(images: &[Image], unfinished: &[&str]) -> (Option<String>, usize) {
         let unfinished = unfinished.iter().map(|uuid| (*uuid).to_owned()).collect();
-        let found = pick(images, &iso(), &unfinished);
+        let found = pick(images, &iso(), &unfinished, false);
         (found.reuse.map(|image| image.uuid), found.warnings.len())
     }
 
@@ -180,6 +182,14 @@ mod tests {
         for name in ["cloudtower-v4.a.b.iso", "CLOUDTOWER-v4.A.b", "cloudtower-v4.a.b.ISO"] {
             assert_eq!(picked(&[image("a", name, 100, Some("AA"), 1)], &[]), (Some("a".into()), 0), "{name}");
         }
+    }
+
+    #[test]
+    fn after_an_agent_that_could_not_tell_everything_only_an_md5_proves() {
+        let images =
+            [image("a", "cloudtower-v4.a.b", 100, None, 2), image("b", "cloudtower-v4.a.b", 100, Some("aa"), 1)];
+        let found = |proved| pick(&images, &iso(), &BTreeSet::new(), proved).reuse.map(|image| image.uuid);
+        assert_eq!((found(false).as_deref(), found(true).as_deref()), (Some("a"), Some("b")));
     }
 
     #[test]

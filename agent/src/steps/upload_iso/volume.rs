@@ -132,7 +132,15 @@ async fn ask(cx: &StepCx, facts: &mut Facts, iso: &IsoFact, times: u32) -> Resul
         facts.asked_volume = Some(AskedVolume { name, size, listed_before: listed_before.clone(), times });
         cx.save(facts).await?;
         let detail = json!({"name": iso.file_name, "size": iso.size, "listed_before": listed_before, "times": times});
-        let intent = cx.intend("create_upload_volume", fields(detail)).await?;
+        let intent = match cx.intend("create_upload_volume", fields(detail)).await {
+            Err(StepError::Stopping) => {
+                // It was not asked for: no doubt about it may stay.
+                facts.asked_volume = None;
+                cx.save(facts).await?;
+                return Err(StepError::Stopping);
+            }
+            intent => intent?,
+        };
         let outcome = cx.outside.fisheye.create_volume(&iso.file_name, iso.size).await;
         let error = match outcome {
             Ok(volume) => {
