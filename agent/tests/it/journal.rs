@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use gantry_agent::journal::{CancelRecord, Chunk, ChunkRecord, FILE_NAME, Journal, JournalError};
-use gantry_proto::{Body, Level};
+use gantry_agent::journal::{CancelRecord, Carried, Chunk, ChunkRecord, FILE_NAME, Journal, JournalError, StartRecord};
+use gantry_proto::{Body, Level, TakenOver};
 use proptest::prelude::*;
 
 use crate::bench::start_record;
@@ -240,4 +240,34 @@ proptest! {
         fs::write(dir.path().join(FILE_NAME), bytes).unwrap();
         let _ = Journal::open(dir.path());
     }
+}
+
+#[test]
+fn a_job_comes_from_another_agent_at_its_beginning_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let carried = Carried {
+        from: TakenOver { from: "a0".parse().unwrap(), by: "op".into(), confirmed: false },
+        last_seq: 5,
+        last_intent: 2,
+        facts: [("ssh_user".to_owned(), "me".into())].into(),
+        open_intents: Default::default(),
+    };
+    let record = |epoch| StartRecord { carried: Some(Box::new(carried.clone())), ..start_record(epoch) };
+    {
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        journal.start(record(2)).unwrap();
+        assert!(journal.start(record(3)).unwrap_err().to_string().contains("here already"));
+        let event = journal.event(Body::Resumed { by: "op".into() }).unwrap();
+        assert_eq!((event.seq, event.epoch), (6, 2));
+    }
+    let (journal, folded) = Journal::open(dir.path()).unwrap();
+    let tail = journal.tail();
+    assert_eq!((tail.before, tail.acked, tail.last_seq, tail.is_over()), (5, 5, 6, false));
+    assert_eq!((folded.last_intent, folded.view.facts["ssh_user"].as_str()), (2, Some("me")));
+    assert_eq!(folded.taken_over, Some(carried.from));
+    journal.moved().unwrap();
+    journal.event(Body::Resumed { by: "op".into() }).unwrap();
+    drop(journal);
+    let (journal, folded) = Journal::open(dir.path()).unwrap();
+    assert!(journal.tail().is_over() && folded.is_over() && !folded.finished(), "and what was told stays readable");
 }
