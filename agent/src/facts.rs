@@ -231,18 +231,6 @@ impl Facts {
         }
     }
 
-    /// Forgets what is of use only at the agent that had the job before: the file on its disk, how much it has sent of an
-    /// image that is not complete, and its copy of the installer's log, which is fetched again from the beginning.
-    pub fn leave_home(&mut self) {
-        self.iso = None;
-        if let Some(image) = self.image.as_mut().filter(|image| image.state == ImageState::Uploading) {
-            image.uploaded_chunks = 0;
-        }
-        if let Some(installer) = &mut self.installer {
-            (installer.local_log, installer.local_bytes, installer.offset) = (None, 0, 0);
-        }
-    }
-
     /// Takes something off the list: it has been removed after all.
     pub fn no_longer_left(&mut self, kind: &str, id: &str) {
         self.leftovers.retain(|leftover| !(leftover.kind == kind && leftover.id == id));
