@@ -233,11 +233,15 @@ impl Walk {
         // Whatever step may have made something in an earlier epoch; a step that made nothing removes nothing.
         self.place.touch_all();
         let undo = self.undo_all().await?;
-        let failure = Failure {
-            code: "swept".to_owned(),
-            message: "what the job had left was swept up".to_owned(),
-            ..Failure::default()
+        let (code, message) = match &self.job.taken_over {
+            None => ("swept", "what the job had left was swept up".to_owned()),
+            Some(TakenOver { from, .. }) => {
+                let message =
+                    format!("the job was to be undone when it was moved here from agent {from}: that is done");
+                ("moved_in_undo", message)
+            }
         };
+        let failure = Failure { code: code.to_owned(), message, ..Failure::default() };
         self.finish(JobOutcome::Cancelled, undo, Some((None, failure))).await
     }
 

@@ -349,6 +349,7 @@ async fn a_file_of_form_2_is_brought_to_the_newest_and_keeps_its_jobs() {
         "DROP TABLE moves",
         "ALTER TABLE jobs DROP COLUMN undo_only",
         "ALTER TABLE jobs DROP COLUMN question",
+        "ALTER TABLE jobs DROP COLUMN question_seq",
         "ALTER TABLE orders DROP COLUMN question",
         "UPDATE meta SET value = 2 WHERE key = 'form'",
     ] {

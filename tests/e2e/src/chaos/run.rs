@@ -131,7 +131,7 @@ impl Play<'_> {
                 let failed = state == Some(v1::JobState::Failed);
                 if failed && !retried {
                     retried = true;
-                    site.repair()?;
+                    site.repair();
                     self.wish(Wish::Retry);
                 } else if !self.due.iter().any(|(wish, _)| *wish == Wish::Retry) {
                     match self.operator.job().await? {
@@ -150,7 +150,7 @@ impl Play<'_> {
                 }
                 if let Some(question) = seen.asked_by.filter(|event| *event > answered) {
                     answered = question;
-                    site.repair()?;
+                    site.stranger_goes()?;
                     self.wish(Wish::Decide(question));
                 }
             }

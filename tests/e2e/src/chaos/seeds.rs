@@ -92,6 +92,8 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
     let ends: &[End] = match (fails && !retried, asks && moves, cancel_after.is_some()) {
         (false, false, false) => &[End::Succeeded],
         (false, true, false) => &[End::Succeeded, End::FailedAndUndone],
+        // One that is moved in its undo is undone, and no more.
+        (true, _, false) if moves => &[End::FailedAndUndone, End::CancelledAndUndone],
         (true, _, false) => &[End::FailedAndUndone],
         (false, false, true) => &[End::CancelledAndUndone, End::Succeeded],
         (false, true, true) => &[End::CancelledAndUndone, End::Succeeded, End::FailedAndUndone],

@@ -146,15 +146,19 @@ impl Site {
         self.line.as_ref().context("the site has no line yet")
     }
 
-    /// What made the job fail is put right.
-    pub(super) fn repair(&self) -> anyhow::Result<()> {
+    /// What makes the installer fail is put right.
+    pub(super) fn repair(&self) {
         let core = self.sim.core();
         let mut modes = core.modes().as_ref().clone();
         modes.guest.installer = gantry_sim::guest::InstallerMode::Succeeds;
         core.set_modes(modes);
-        let stranger = WorldAction::DeleteVm { vm: VM.to_owned() };
+    }
+
+    /// Whoever has made a VM of our name removes it.
+    pub(super) fn stranger_goes(&self) -> anyhow::Result<()> {
+        let core = self.sim.core();
         let there = core.world().vms.values().any(|vm| vm.foreign && vm.name == VM);
-        if there { core.change_world(&stranger) } else { Ok(()) }
+        if there { core.change_world(&WorldAction::DeleteVm { vm: VM.to_owned() }) } else { Ok(()) }
     }
 }
 

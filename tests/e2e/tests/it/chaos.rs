@@ -9,7 +9,7 @@ use gantry_e2e::chaos::{
 };
 
 /// Places of one matrix that are tried.
-const SAMPLE: usize = 24;
+const SAMPLE: usize = 16;
 /// Random runs of each half.
 const SEEDS: u64 = 30;
 
@@ -83,6 +83,23 @@ async fn the_agent_dies_in_a_retry() {
 #[tokio::test]
 async fn the_controller_dies_in_a_retry() {
     sampled(Scenario::retried, Who::Controller).await;
+}
+
+#[tokio::test]
+async fn the_agent_dies_around_a_question() {
+    sampled(Scenario::asked, Who::Agent).await;
+}
+
+#[tokio::test]
+async fn either_agent_dies_in_a_move() {
+    sampled(Scenario::moved, Who::Agent).await;
+    sampled(Scenario::moved, Who::Second).await;
+}
+
+#[tokio::test]
+async fn the_controller_dies_in_a_move() {
+    sampled(Scenario::moved, Who::Controller).await;
+    sampled(Scenario::moved_from_one_that_is_off, Who::Controller).await;
 }
 
 #[tokio::test]

@@ -75,19 +75,20 @@ async fn an_agent_that_is_off_loses_its_job_and_touches_nothing_when_it_returns(
 }
 
 #[tokio::test]
-async fn another_workbook_or_another_site_does_not_move_a_job() -> anyhow::Result<()> {
-    let lab = Lab::start(quick()).await?;
+async fn another_workbook_or_an_agent_that_cannot_have_it_does_not_move_a_job() -> anyhow::Result<()> {
+    let mut lab = Lab::start(quick()).await?;
     let job = lab.deploy(&[]).await?;
     let plan = plan(&lab);
-    for (args, word) in [
-        (vec!["--agent", SECOND_AGENT, "--plan", plan.as_str()], "contact"),
-        (vec!["--agent", AGENT, "--plan", plan.as_str()], AGENT),
-        (vec!["--agent", SECOND_AGENT, "--plan", plan.as_str(), "--set", "cloudtower.vm_name=other"], ""),
-    ] {
-        let refused = lab.ctl(&[&["move", job.as_str()], &args[..]].concat()).await?;
-        assert_eq!(refused.status.code(), Some(7), "{args:?}: {}", text(&refused));
-        assert!(text(&refused).contains(word), "{args:?}: {}", text(&refused));
-    }
+    let refused = async |lab: &Lab, more: &[&str], code: i32, word: &str| -> anyhow::Result<()> {
+        let refused = lab.ctl(&[&["move", job.as_str(), "--plan", plan.as_str()], more].concat()).await?;
+        assert_eq!(refused.status.code(), Some(code), "{more:?}: {}", text(&refused));
+        assert!(text(&refused).contains(word), "{more:?}: {}", text(&refused));
+        Ok(())
+    };
+    refused(&lab, &["--agent", SECOND_AGENT], 7, "contact").await?;
+    refused(&lab, &["--agent", AGENT], 2, "already").await?;
+    lab.start_second_agent().await?;
+    refused(&lab, &["--agent", SECOND_AGENT, "--set", "cloudtower.vm_name=other"], 2, "workbook").await?;
     assert_eq!(lab.watch(&job).await?, 0, "{}", lab.logs());
     lab.stop().await
 }
