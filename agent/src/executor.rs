@@ -195,10 +195,9 @@ impl Walk {
             true => Place::of(&job.view, &table),
             false => Place::beginning(&table, &job.kept),
         };
-        if job.taken_over.is_some() {
-            if !begun || job.view.steps.iter().all(|step| step.attempt == 0) {
-                facts.leave_home();
-            }
+        let nothing_walked = !begun || job.view.steps.iter().all(|step| step.attempt == 0);
+        if job.taken_over.is_some() && nothing_walked {
+            facts.leave_home();
         }
         if job.taken_over.is_some() || job.log.journal().tail().epoch > 1 {
             // A step that this epoch never comes to may have made something in an earlier one.

@@ -7,8 +7,7 @@ use std::{
 };
 
 use gantry_proto::{JobId, v1};
-use tokio::{sync::watch, time::sleep};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::{sync::watch, task::JoinSet, time::sleep};
 use tonic::transport::Channel;
 use v1::{job_service_client::JobServiceClient, watch_job_response::Item};
 
@@ -38,7 +37,8 @@ pub(super) struct Follower {
     job: JobId,
     events: Arc<Mutex<Vec<v1::Event>>>,
     seen: watch::Receiver<Seen>,
-    _task: AbortOnDropHandle<()>,
+    /// Its one task, which ends with it.
+    _task: JoinSet<()>,
 }
 
 impl Follower {
@@ -55,8 +55,9 @@ impl Follower {
     fn after(client: JobServiceClient<Channel>, job: JobId, events: Arc<Mutex<Vec<v1::Event>>>) -> Self {
         let last_seq = lock(&events).last().map_or(0, |event| event.seq);
         let (say, seen) = watch::channel(Seen { last_seq, ..Seen::default() });
-        let task = tokio::spawn(follow(client.clone(), job, events.clone(), say));
-        Self { client, job, events, seen, _task: AbortOnDropHandle::new(task) }
+        let mut task = JoinSet::new();
+        task.spawn(follow(client.clone(), job, events.clone(), say));
+        Self { client, job, events, seen, _task: task }
     }
 
     /// What it knows now.

@@ -62,7 +62,7 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran
     }
     let follower = Follower::start(operator.watcher(), job);
     let mut play = Play { scenario, follower, operator, due: Vec::new(), next: 0 };
-    play.to_the_end(&mut stage, &site).await?;
+    play.until_over(&mut stage, &site).await?;
     // A process that dies of the job's last words comes back once more.
     let row = loop {
         stage.revive(&site).await?;
@@ -117,7 +117,7 @@ enum Wish {
 }
 
 impl Play<'_> {
-    async fn to_the_end(&mut self, stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
+    async fn until_over(&mut self, stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
         let (mut released, mut answered) = (0, 0);
         let mut retried = !self.scenario.retried;
         loop {
