@@ -2,6 +2,7 @@
 //! `demo` and the tests start the same [`Lab`], so the demo cannot rot.
 
 pub mod binaries;
+pub mod canaries;
 pub mod chaos;
 pub mod control;
 pub mod lab;

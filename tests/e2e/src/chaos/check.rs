@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, ensure};
 use gantry_agent::{config::Settings, journal::Journal};
-use gantry_proto::{Body, Event, JobId, v1};
+use gantry_proto::{Body, Event, JobId, JobOutcome, v1};
 
 use sha2::{Digest as _, Sha256};
 
@@ -27,6 +27,12 @@ pub(super) async fn check(
     same_as_written(log, &first, &second, off)?;
     let events = log.iter().cloned().map(Event::try_from).collect::<Result<Vec<_>, _>>().context("the log")?;
     one_end_each(&events, row, off)?;
+    result(&events)?;
+    for place in [&site.settings.data_dir, &site.second.data_dir, &site.config.data] {
+        if place.exists() {
+            site.canaries.absent_below(place)?;
+        }
+    }
     let why =
         || row.failure.as_ref().map(|failure| format!("{}: {}", failure.code, failure.message)).unwrap_or_default();
     let end = match (row.state(), row.undo()) {
@@ -93,6 +99,18 @@ fn one_end_each(events: &[Event], row: &v1::Job, off: bool) -> anyhow::Result<()
         ensure!(!own.any(is_end), "epoch {epoch} goes on after its end");
     }
     ensure!(events.last().is_some_and(|event| event.epoch == row.epoch), "the job is in epoch {}", row.epoch);
+    Ok(())
+}
+
+/// The result says `status` exactly when the job succeeded, and `error` exactly when it did not.
+fn result(events: &[Event]) -> anyhow::Result<()> {
+    for event in events {
+        let Body::JobFinished { outcome, result, .. } = &event.body else { continue };
+        let stage = &result["deploy_cloudtower"];
+        let (status, error) = (!stage["status"].is_null(), !stage["error"].is_null());
+        let succeeded = *outcome == JobOutcome::Succeeded;
+        ensure!(status == succeeded && error != succeeded, "the result of {outcome:?}: status {status}, error {error}");
+    }
     Ok(())
 }
 

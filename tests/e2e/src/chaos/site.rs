@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::{Scenario, VM};
 use crate::{
+    canaries::Canaries,
     lab::{AGENT, ISO_NAME, SITE, cell_text},
     proxy::Proxy,
 };
@@ -39,6 +40,7 @@ pub(super) struct Site {
     /// Of a second agent of the same site.
     pub(super) second: Settings,
     pub(super) workbook: Vec<u8>,
+    pub(super) canaries: Canaries,
     _dir: TempDir,
     line: Option<Proxy>,
 }
@@ -126,7 +128,16 @@ impl Site {
             std::fs::create_dir_all(&agent.iso_dir)?;
             Iso::new(4 * CHUNK + 1).seed(scenario.seed).write(&agent.iso_dir.join(ISO_NAME))?;
         }
-        Ok(Self { sim, config, settings, second, workbook: workbook.bytes(), _dir: dir, line: None })
+        Ok(Self {
+            sim,
+            config,
+            settings,
+            second,
+            canaries: Canaries::of(&workbook),
+            workbook: workbook.bytes(),
+            _dir: dir,
+            line: None,
+        })
     }
 
     /// The line to the controller, once that has its port, and the agents' join files, which lead through it.
