@@ -29,8 +29,14 @@ impl Operation for CancelJob {
             }
             return answer(row, false);
         }
-        // An order that may have reached nobody is withdrawn; after that only the agent can tell what is true.
-        if let Some(OrderKind::Start | OrderKind::TakeOver) = cx.unbegun(&row).await? {
+        // A start that reached nobody is withdrawn, and a job that its next agent refuses has nobody who could undo it. One
+        // that is on its way to an agent may have made something: that agent undoes it.
+        let nobody = match cx.unbegun(&row).await? {
+            Some(OrderKind::Start) => true,
+            Some(OrderKind::TakeOver) => !row.refusal.is_empty(),
+            _ => false,
+        };
+        if nobody {
             row.cancel = row.cancel.max(v1::CancelStage::Requested);
             cx.withdraw(&row).await?;
             let mut log = Vec::new();
