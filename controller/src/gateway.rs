@@ -114,7 +114,8 @@ impl Gateway {
         let end = match self.greet(&peer, remote, &mut inbound, &out).await {
             Ok((session, row)) => {
                 let number = session.number;
-                let mut link = LinkSession { gateway: self, row, session, out: out.clone(), sent: 0, beats: 0 };
+                let (out, heard) = (out.clone(), Instant::now());
+                let mut link = LinkSession { gateway: self, row, session, out, sent: 0, beats: 0, heard };
                 let end = link.run(&mut inbound).await;
                 let seen = self.agents.disconnect(&peer.id, number);
                 if let Some(seen) = seen
@@ -253,6 +254,8 @@ struct LinkSession<'a> {
     /// The highest order that was sent in this session.
     sent: u64,
     beats: u64,
+    /// When the agent was last heard.
+    heard: Instant,
 }
 
 impl LinkSession<'_> {
@@ -275,7 +278,6 @@ impl LinkSession<'_> {
             ticks
         };
         let (mut beats, mut touches) = (every(beat), every(TOUCH_EVERY));
-        let mut deadline = Instant::now() + silence;
         let (stop, replaced) = (self.gateway.stop.clone(), self.session.replaced.clone());
         let recalled = self.session.recalled.clone();
         self.send_orders().await?;
@@ -296,11 +298,11 @@ impl LinkSession<'_> {
                 _ = touches.tick() => {
                     self.gateway.store.touch_agent(self.row.id.clone(), Timestamp::now()).await?;
                 }
-                () = sleep_until(deadline) => return Err(End::Silent),
+                () = sleep_until(self.heard + silence) => return Err(End::Silent),
                 next = inbound.next() => {
                     self.gateway.agents.heard(&self.row.id);
                     self.receive(next).await?;
-                    deadline = Instant::now() + silence;
+                    self.heard = Instant::now();
                 }
             }
         }
@@ -389,8 +391,10 @@ impl LinkSession<'_> {
         }
     }
 
+    /// Waits for room as long as the agent may be silent, counted from when it was last heard: a line that died with
+    /// a full queue is noticed no later than one with an empty queue.
     async fn send(&self, item: Out) -> Result<(), End> {
-        let limit = ms(self.gateway.settings.silence_ms);
+        let limit = ms(self.gateway.settings.silence_ms).saturating_sub(self.heard.elapsed());
         self.out.send_timeout(message(item), limit).await.map_err(|_| End::Silent)
     }
 }

@@ -39,6 +39,13 @@ pub struct Refused {
     pub message: String,
 }
 
+/// What every order that begins an epoch says of it.
+pub(super) struct Begin {
+    pub order: u64,
+    pub epoch: u32,
+    pub trace: TraceContext,
+}
+
 pub(super) fn refused(code: Code, message: impl Into<String>) -> Refused {
     Refused { code: code.word(), message: message.into() }
 }
@@ -116,34 +123,23 @@ impl Runner {
             return known(&entry, epoch, &document);
         }
         let sealed = start.secrets.ok_or_else(|| refused(Code::BadRequest, "the order has no secrets"))?;
-        let (plan, text) = self.look_at(id, &document, &sealed)?;
-        let record = StartRecord {
-            order,
-            epoch,
-            at: Timestamp::now(),
-            schema: document.schema,
-            plan: text,
-            sha256: hex(&document.sha256),
-            sealed: SealedText::from(&sealed),
-            keep_on_failure: start.keep_on_failure,
-            submitted_by: words(&start.submitted_by),
-            trace,
-            kept: Vec::new(),
-            undo_only: false,
-            carried: None,
-        };
+        let (plan, record) = self.look_at(id, Begin { order, epoch, trace }, &document, &sealed)?;
+        let record =
+            StartRecord { keep_on_failure: start.keep_on_failure, submitted_by: words(&start.submitted_by), ..record };
         self.begin(id, record, &plan).await?;
         tracing::info!(job = %id, order, epoch, "a job is accepted");
         Ok(OrderStage::Applied)
     }
 
-    /// Reads the plan of an order, and makes sure that the job could be carried out. The plan comes with its text.
+    /// Reads the plan of an order, and makes sure that the job could be carried out. The plan comes with the record that
+    /// an epoch of it begins with: one that undoes on failure and keeps nothing of an earlier epoch.
     pub(super) fn look_at(
         &self,
         id: JobId,
+        begin: Begin,
         document: &v1::PlanDocument,
         sealed: &v1::SealedSecrets,
-    ) -> Result<(Plan, String), Refused> {
+    ) -> Result<(Plan, StartRecord), Refused> {
         let plan =
             Plan::from_document(document).map_err(|error| refused(Code::BadRequest, causes(&error).join(": ")))?;
         self.room_for(&plan)?;
@@ -151,7 +147,22 @@ impl Runner {
         let secrets = self.identity.sealing.open(id, &self.identity.agent, sealed);
         secrets.map_err(|error| refused(Code::BadRequest, error.to_string()))?;
         let text = String::from_utf8(document.json.clone());
-        Ok((plan, text.map_err(|_| refused(Code::BadRequest, "the plan is not UTF-8"))?))
+        let record = StartRecord {
+            order: begin.order,
+            epoch: begin.epoch,
+            at: Timestamp::now(),
+            schema: document.schema.clone(),
+            plan: text.map_err(|_| refused(Code::BadRequest, "the plan is not UTF-8"))?,
+            sha256: hex(&document.sha256),
+            sealed: SealedText::from(sealed),
+            keep_on_failure: false,
+            submitted_by: String::new(),
+            trace: begin.trace,
+            kept: Vec::new(),
+            undo_only: false,
+            carried: None,
+        };
+        Ok((plan, record))
     }
 
     /// A job that is new here: on disk, then at work.
@@ -195,21 +206,13 @@ impl Runner {
             (None, None) => (before.document(), (&before.sealed).into()),
             _ => return Err(refused(Code::BadRequest, "a new plan and its secrets go together")),
         };
-        let (plan, text) = self.look_at(id, &document, &sealed)?;
+        let (plan, record) = self.look_at(id, Begin { order, epoch, trace }, &document, &sealed)?;
         let record = StartRecord {
-            order,
-            epoch,
-            at: Timestamp::now(),
-            schema: document.schema,
-            plan: text,
-            sha256: hex(&document.sha256),
-            sealed: SealedText::from(&sealed),
             keep_on_failure: retry.keep_on_failure,
             submitted_by: words(&retry.by),
-            trace,
             kept: retry.kept.iter().take(KEPT_MAX).map(|step| words(step).as_str().into()).collect(),
             undo_only: retry.undo_only,
-            carried: None,
+            ..record
         };
         let write = record.clone();
         let folded = journal.on_disk(move |journal| {

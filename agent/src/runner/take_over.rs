@@ -3,20 +3,19 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use gantry_proto::{Code, JobId, TakenOver, trace::TraceContext, v1};
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::task::spawn_blocking;
 use v1::OrderStage;
 
 use super::{
     Runner,
-    accept::{Refused, closed, other_epoch, refused, words},
+    accept::{Begin, Refused, closed, other_epoch, refused, words},
     entry::Entry,
 };
 use crate::{
     facts::Facts,
     joblog::dir_of,
-    journal::{self, Carried, OpenIntent, SealedText, StartRecord, hex},
+    journal::{self, Carried, OpenIntent, StartRecord},
 };
 
 /// Facts, and intents without outcome, that an order may carry.
@@ -48,25 +47,18 @@ impl Runner {
         let document = take_over.plan.take().ok_or_else(|| bad("the order has no plan"))?;
         let sealed = take_over.secrets.take().ok_or_else(|| bad("the order has no secrets"))?;
         let carried = carried(&mut take_over)?;
-        let (plan, text) = self.look_at(id, &document, &sealed)?;
+        let begin = Begin { order, epoch, trace };
+        let (plan, record) = self.look_at(id, begin, &document, &sealed)?;
         if let Some(entry) = before {
             closed(&entry).await?;
             self.clear(id).await?;
         }
         let record = StartRecord {
-            order,
-            epoch,
-            at: Timestamp::now(),
-            schema: document.schema,
-            plan: text,
-            sha256: hex(&document.sha256),
-            sealed: SealedText::from(&sealed),
             keep_on_failure: take_over.keep_on_failure,
             submitted_by: words(&take_over.submitted_by),
-            trace,
-            kept: Vec::new(),
             undo_only: take_over.undo_only,
             carried: Some(Box::new(carried)),
+            ..record
         };
         let from = record.taken_over().map(|from| from.from.to_string()).unwrap_or_default();
         self.begin(id, record, &plan).await?;
