@@ -21,6 +21,8 @@ pub(super) struct Match {
     pub reuse: Option<Image>,
     /// Worth telling.
     pub warnings: Vec<String>,
+    /// What the agent that had the job may have left incomplete: image uuid and name.
+    pub doubtful: Vec<(String, String)>,
 }
 
 /// Looks for the ISO among the images (2.0). True: found, and in the facts.
@@ -28,9 +30,13 @@ pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resu
     let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
     let unfinished = Unfinished::new(&cx.settings);
     let unfinished = blocking(move || unfinished.all()).await.map_err(StepError::Journal)?;
-    let Match { reuse, warnings } = pick(&images, iso, &unfinished, cx.log.may_lack_facts());
+    let Match { reuse, warnings, doubtful } = pick(&images, iso, &unfinished, cx.log.may_lack_facts());
     for warning in warnings {
         cx.note(Level::Warning, "iso_lookup", warning, fields(json!({"step": "iso_lookup"}))).await?;
+    }
+    // Nobody here knows whether it is ours, so it is not touched: a person has to look.
+    for (uuid, name) in &doubtful {
+        facts.leave(leftover(cx, uuid, name));
     }
     let uuid = reuse.as_ref().map(|image| image.uuid.as_str());
     let message = match uuid {
@@ -39,7 +45,12 @@ pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resu
     };
     let extra = json!({"step": "iso_lookup", "found": uuid.is_some(), "image_uuid": uuid});
     cx.note(Level::Info, "iso_lookup", message, fields(extra)).await?;
-    let Some(image) = reuse else { return Ok(false) };
+    let Some(image) = reuse else {
+        if !doubtful.is_empty() {
+            cx.save(facts).await?;
+        }
+        return Ok(false);
+    };
     facts.image = Some(ImageFact {
         state: ImageState::Reused,
         image_uuid: image.uuid,
@@ -70,6 +81,9 @@ pub(super) fn pick(images: &[Image], iso: &IsoFact, unfinished: &BTreeSet<String
         } else {
             None
         };
+        if proved && image.md5.is_none() && !image.uuid.is_empty() {
+            found.doubtful.push((image.uuid.clone(), image.name.clone()));
+        }
         match reason {
             Some(reason) => {
                 found.warnings.push(format!("the image {} ({}) is not reused: {reason}", image.name, image.uuid))
@@ -190,6 +204,10 @@ mod tests {
             [image("a", "cloudtower-v4.a.b", 100, None, 2), image("b", "cloudtower-v4.a.b", 100, Some("aa"), 1)];
         let found = |proved| pick(&images, &iso(), &BTreeSet::new(), proved).reuse.map(|image| image.uuid);
         assert_eq!((found(false).as_deref(), found(true).as_deref()), (Some("a"), Some("b")));
+        // What it may have left incomplete is named; nobody else's image is, and nothing when it has told everything.
+        let doubtful = |proved| pick(&images, &iso(), &BTreeSet::new(), proved).doubtful;
+        assert_eq!(doubtful(true), [("a".to_owned(), "cloudtower-v4.a.b".to_owned())]);
+        assert!(doubtful(false).is_empty());
     }
 
     #[test]
