@@ -118,7 +118,7 @@ fn removed_reordered_doubled_and_inserted_records_are_found() {
     let whole = lines(&five());
     let removed = [&whole[..2], &whole[3..]].concat();
     assert_eq!(verify(&removed, None), [Fault::Displaced { expected: 3, found: 4 }]);
-    assert!(verify(&removed, None)[0].to_string().contains("one record was removed"));
+    assert!(verify(&removed, None)[0].to_string().contains("one record is missing"));
     let mut swapped = whole.clone();
     swapped.swap(2, 3);
     assert_eq!(verify(&swapped, None)[0], Fault::Displaced { expected: 3, found: 4 });
@@ -148,7 +148,7 @@ fn an_end_that_is_cut_off_needs_a_known_head() {
     assert_eq!(verify(&short, None), []);
     let faults = verify(&short, Some(records[4].head()));
     assert_eq!(faults, [Fault::CutShort { last: 3, known: 5 }]);
-    assert!(faults[0].to_string().contains("2 records were removed at the end"), "{}", faults[0]);
+    assert!(faults[0].to_string().contains("2 records are missing at the end"), "{}", faults[0]);
 }
 
 #[test]

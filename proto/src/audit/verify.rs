@@ -53,7 +53,7 @@ pub enum Fault {
     #[error("there is no record in it")]
     Empty,
     /// The known head lies behind the end.
-    #[error("it ends with record {last}, and record {known} is known: {} removed at the end", records(known - last))]
+    #[error("it ends with record {last}, and record {known} is known: {} missing at the end", records(known - last))]
     CutShort {
         /// The last record.
         last: u64,
@@ -182,12 +182,12 @@ impl Verified {
 
 fn displaced(expected: u64, found: u64) -> String {
     if found > expected {
-        format!("{} removed, or the order was changed", records(found - expected))
+        format!("{} missing, or the order was changed", records(found - expected))
     } else {
         "it is there twice, or the order was changed".to_owned()
     }
 }
 
 fn records(count: u64) -> String {
-    if count == 1 { "one record was".to_owned() } else { format!("{count} records were") }
+    if count == 1 { "one record is".to_owned() } else { format!("{count} records are") }
 }
