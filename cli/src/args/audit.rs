@@ -123,7 +123,8 @@ mod tests {
         assert_eq!(since("2026-11-01").unwrap().to_string(), "2026-11-01T00:00:00Z");
         assert_eq!(since("2026-11-01T08:00:00+08:00").unwrap().to_string(), "2026-11-01T00:00:00Z");
         for (text, hours) in [("90m", 1), ("24h", 24), ("7d", 168)] {
-            assert_eq!(Timestamp::now().duration_since(since(text).unwrap()).as_hours(), hours, "{text}");
+            let at = since(text).unwrap();
+            assert_eq!(Timestamp::now().duration_since(at).as_hours(), hours, "{text}");
         }
         for bad in ["", "yesterday", "-1h", "4000000000d", "99999999999h", "2026-13-01"] {
             assert!(since(bad).is_err(), "{bad}");
