@@ -1,16 +1,20 @@
 //! What can be typed: clap types only, no decision.
 
+mod audit;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
 
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done (warnings too); Ctrl-C in watch: the job goes on
     1  internal error of ctl or the controller
     2  wrong command line, profile or job id
-    3  workbook rejected or unreadable
+    3  workbook rejected or unreadable; audit log that does not verify
     4  the job failed; what it had made is removed, or kept by policy
     5  the job failed or was cancelled and something is left over (listed)
     6  controller unreachable
@@ -200,6 +204,9 @@ Examples:
   ctl agents
   ctl agents --site shanghai-1 -o json")]
     Agents(Agents),
+    /// Show who did what; export and verify the audit log
+    #[command(args_conflicts_with_subcommands = true, after_help = audit::HELP)]
+    Audit(Audit),
     /// Print the version of ctl and, when it can be reached, of the controller
     #[command(after_help = "\
 Examples:

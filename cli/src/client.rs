@@ -3,7 +3,10 @@
 
 use std::{error::Error as _, future::Future, time::Duration};
 
-use gantry_proto::v1::{self, fleet_service_client::FleetServiceClient, job_service_client::JobServiceClient};
+use gantry_proto::v1::{
+    self, audit_service_client::AuditServiceClient, fleet_service_client::FleetServiceClient,
+    job_service_client::JobServiceClient,
+};
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use tonic::{
     Request, Response, Status, Streaming,
@@ -38,6 +41,7 @@ type Service = InterceptedService<Channel, Propagate>;
 pub(crate) struct Client {
     jobs: JobServiceClient<Service>,
     fleet: FleetServiceClient<Service>,
+    audit: AuditServiceClient<Service>,
     url: String,
     timeout: Duration,
     probe: Option<Probe>,
@@ -78,9 +82,11 @@ impl Client {
         };
         let jobs =
             JobServiceClient::with_interceptor(channel.clone(), Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
+        let audit = AuditServiceClient::with_interceptor(channel.clone(), Propagate)
+            .max_decoding_message_size(ANSWER_MAX_BYTES);
         let fleet =
             FleetServiceClient::with_interceptor(channel, Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
-        Ok(Self { jobs, fleet, url, timeout, probe: Probe::new(endpoint) })
+        Ok(Self { jobs, fleet, audit, url, timeout, probe: Probe::new(endpoint) })
     }
 
     /// The controller's address.
@@ -213,6 +219,31 @@ impl Client {
             async move { fleet.get_version(v1::GetVersionRequest {}).await }
         });
         Ok(answer.await?)
+    }
+
+    /// Opens a list of records of the audit log.
+    pub(crate) async fn audit(
+        &self,
+        request: v1::ListAuditRequest,
+    ) -> Result<Streaming<v1::ListAuditResponse>, Failure> {
+        let answer = self.call("asking for the audit log", ATTEMPTS, || {
+            let (mut audit, request) = (self.audit.clone(), request.clone());
+            async move { audit.list_audit(request).await }
+        });
+        Ok(answer.await?)
+    }
+
+    /// The next message of such a list.
+    pub(crate) async fn next_page<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
+        let what = "reading the audit log";
+        match tokio::time::timeout(self.timeout, stream.message()).await {
+            Ok(Ok(page)) => Ok(page),
+            Ok(Err(status)) if refusal::is_lost(&status) => {
+                Err(refusal::lost(&self.url, what, &status).remedy("then give the command again"))
+            }
+            Ok(Err(status)) => Err(refusal::refused(&self.url, what, &status)),
+            Err(_) => Err(refusal::silent(&self.url, what, self.timeout)),
+        }
     }
 
     /// Opens the stream of a job. One attempt: who follows decides what a failure means.

@@ -1,6 +1,7 @@
 //! One file a verb. Each returns what went wrong, if anything did; the exit code follows from that.
 
 mod agents;
+mod audit;
 mod cancel;
 mod completions;
 mod decide;
@@ -63,6 +64,7 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Sweep(args) => sweep::run(&cx, &args).await,
         Command::Result(args) => result::run(&cx, &args).await,
         Command::Agents(args) => agents::run(&cx, args).await,
+        Command::Audit(args) => audit::run(&cx, args).await,
         Command::Version => version::run(&cx).await,
         Command::Completions { shell } => completions::run(&cx, shell),
     }

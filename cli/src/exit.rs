@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     Internal = 1,
     /// The command line, the profile or the job id is wrong.
     Usage = 2,
-    /// The workbook is rejected or cannot be read.
+    /// The workbook is rejected or cannot be read; an audit log does not verify.
     Rejected = 3,
     /// The job failed; what it had made is removed, or kept by policy.
     Failed = 4,

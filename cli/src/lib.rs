@@ -12,6 +12,7 @@ mod jobref;
 mod output;
 mod probe;
 mod profile;
+mod records;
 mod refusal;
 mod render;
 mod show;
@@ -25,7 +26,7 @@ use gantry_telemetry::{Settings, Telemetry};
 use tracing::Instrument as _;
 
 use crate::{
-    args::{Args, Command, PlanCommand},
+    args::{Args, AuditCommand, Command, PlanCommand},
     exit::{Exit, Failure},
     output::Output,
 };
@@ -108,6 +109,11 @@ fn name(command: &Command) -> &'static str {
         Command::Sweep(_) => "ctl sweep",
         Command::Result(_) => "ctl result",
         Command::Agents(_) => "ctl agents",
+        Command::Audit(audit) => match &audit.command {
+            None => "ctl audit",
+            Some(AuditCommand::Export { .. }) => "ctl audit export",
+            Some(AuditCommand::Verify(_)) => "ctl audit verify",
+        },
         Command::Version => "ctl version",
         Command::Completions { .. } => "ctl completions",
     }

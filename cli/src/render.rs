@@ -1,6 +1,7 @@
 //! Everything that people and programs see. All of it reads `JobView` and `v1::Job`; none of it talks to anyone.
 
 pub(crate) mod agents;
+pub(crate) mod audit;
 pub(crate) mod ending;
 pub(crate) mod findings;
 pub(crate) mod frame;

@@ -39,6 +39,8 @@ pub struct Config {
     pub limits: Limits,
     /// Lives of certificates.
     pub certificates: Certificates,
+    /// The audit log.
+    pub audit: Audit,
     /// What the planner takes where a workbook is silent (`flow.md` 2.2).
     pub plan: gantry_plan::Defaults,
     /// Logs and traces.
@@ -101,6 +103,22 @@ pub struct Limits {
     pub overrides: usize,
 }
 
+/// The audit log: what refused calls may cost, and who reads at once. Acts are always recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// Refused calls are counted within windows of this length, milliseconds.
+    pub window_ms: u64,
+    /// Refused calls of one peer that are recorded one by one in a window; the others are only counted.
+    pub refusals_per_peer: u32,
+    /// The same for all peers together.
+    pub refusals_in_all: u32,
+    /// Peers that are counted each for itself in a window; the others are counted together.
+    pub peers: usize,
+    /// Calls that read the log at once.
+    pub readers: usize,
+}
+
 /// Lives of certificates, days.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -128,6 +146,7 @@ impl Default for Config {
             store: Store::default(),
             limits: Limits::default(),
             certificates: Certificates::default(),
+            audit: Audit::default(),
             plan: gantry_plan::Defaults::default(),
             telemetry: gantry_telemetry::Settings::default(),
         }
@@ -166,6 +185,12 @@ impl Default for Limits {
             workbook_bytes: 32 << 20,
             overrides: 200,
         }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { window_ms: 60_000, refusals_per_peer: 10, refusals_in_all: 300, peers: 256, readers: 16 }
     }
 }
 
@@ -225,7 +250,7 @@ impl Config {
 
     /// Refuses values that make no sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let at_least_one: [(&'static str, u64); 12] = [
+        let at_least_one: [(&'static str, u64); 15] = [
             ("link.heartbeat_ms", self.link.heartbeat_ms.into()),
             ("link.hello_ms", self.link.hello_ms.into()),
             ("link.outgoing", self.link.outgoing as u64),
@@ -238,6 +263,9 @@ impl Config {
             ("limits.watchers", self.limits.watchers as u64),
             ("limits.planning", self.limits.planning as u64),
             ("limits.call_ms", self.limits.call_ms),
+            ("audit.window_ms", self.audit.window_ms),
+            ("audit.peers", self.audit.peers as u64),
+            ("audit.readers", self.audit.readers as u64),
         ];
         if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Value { key, why: "it must be at least 1".to_owned() });

@@ -5,6 +5,7 @@
 //! an agent, and folds what the agent tells. A secret is in clear only between the planner and the seal.
 
 pub mod agents;
+pub mod audit;
 pub mod authority;
 pub mod config;
 pub mod files;
@@ -27,6 +28,7 @@ pub use config::{Config, ConfigError};
 
 use crate::{
     agents::Agents,
+    audit::{Audit, AuditApi},
     config::ms,
     files::FileError,
     gateway::Gateway,
@@ -109,13 +111,15 @@ impl Controller {
         let own = config.clone();
         // Files and keys are slow; they have no place among the runtime's threads.
         let prepared = tokio::task::spawn_blocking(move || prepare(&own)).await;
-        let tls = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let (tls, ca_pem) = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let path = config.data.join(STORE_FILE);
         let store = SqliteStore::open(&path, &config.store).await;
         let store = Arc::new(store.map_err(|source| RunError::Store { path, source })?);
         let listen = |source| RunError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        let recorded = audit::started(&*store, &ca_pem).await;
+        recorded.map_err(|source| RunError::Store { path: config.data.join(STORE_FILE), source })?;
         Ok(Self { config, listener, address, tls, over: store.clone(), store, redactor })
     }
 
@@ -140,6 +144,9 @@ impl Controller {
         let agents = Agents::open(dyn_store.clone()).await.map_err(|source| RunError::Store { path, source })?;
         let agents = Arc::new(agents);
         let (tasks, streams) = (TaskTracker::new(), CancellationToken::new());
+        let (kept, log) = (config.audit.clone(), dyn_store.clone());
+        let audit = Arc::new(Audit::new(log, redactor.clone(), kept, tasks.clone(), streams.clone()));
+        tasks.spawn(audit.clone().keep());
         let jobs =
             Jobs::new(dyn_store.clone(), agents.clone(), config.clone(), redactor, tasks.clone(), streams.clone());
         let jobs = Arc::new(jobs);
@@ -151,7 +158,8 @@ impl Controller {
             tasks: tasks.clone(),
             stop: streams.clone(),
         };
-        let routes = server::routes(&config, gateway, OperatorApi { jobs, agents }, dyn_store);
+        let operators = OperatorApi { jobs, agents, audit: audit.clone() };
+        let routes = server::routes(&config, gateway, operators, AuditApi { audit }, dyn_store);
         if let Some(file) = &config.ready_file {
             files::replace(file, format!("{address}\n").as_bytes(), files::PUBLIC)?;
         }
@@ -191,7 +199,7 @@ impl Controller {
 }
 
 /// First start without `init` makes the same things.
-fn prepare(config: &Config) -> Result<Arc<rustls::ServerConfig>, RunError> {
+fn prepare(config: &Config) -> Result<(Arc<rustls::ServerConfig>, String), RunError> {
     let mut made = setup::ensure_server(config)?;
     if made.iter().any(|made| made.new) {
         made.push(setup::first_operator(config)?);
@@ -204,5 +212,6 @@ fn prepare(config: &Config) -> Result<Arc<rustls::ServerConfig>, RunError> {
     if !store.exists() {
         files::write_new(&store, &[], files::PRIVATE)?;
     }
-    Ok(server::tls(&setup::server_files(&config.data)?)?)
+    let files = setup::server_files(&config.data)?;
+    Ok((server::tls(&files)?, files.ca_pem))
 }

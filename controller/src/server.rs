@@ -39,6 +39,7 @@ use tonic::{
 use tracing::Instrument as _;
 
 use crate::{
+    audit::AuditApi,
     config::{Config, Limits, ms},
     gateway::Gateway,
     peer::{require_agent, require_operator},
@@ -122,7 +123,13 @@ pub(crate) async fn serve(
 }
 
 /// Everything that the port answers.
-pub(crate) fn routes(config: &Config, gateway: Gateway, operators: OperatorApi, store: Arc<dyn Store>) -> Routes {
+pub(crate) fn routes(
+    config: &Config,
+    gateway: Gateway,
+    operators: OperatorApi,
+    audit: AuditApi,
+    store: Arc<dyn Store>,
+) -> Routes {
     let submit_bytes = config.limits.workbook_bytes.saturating_add(SUBMIT_EXTRA);
     let jobs = v1::job_service_server::JobServiceServer::new(operators.clone())
         .max_decoding_message_size(submit_bytes)
@@ -134,6 +141,8 @@ pub(crate) fn routes(config: &Config, gateway: Gateway, operators: OperatorApi, 
     let mut grpc = Routes::builder();
     grpc.add_service(InterceptedService::new(jobs, require_operator));
     grpc.add_service(InterceptedService::new(fleet, require_operator));
+    let audit = v1::audit_service_server::AuditServiceServer::new(audit);
+    grpc.add_service(InterceptedService::new(audit, require_operator));
     grpc.add_service(InterceptedService::new(link, require_agent));
     // tonic's own fallback would answer every unknown page with 200 and a gRPC status.
     let grpc = grpc.routes().into_axum_router().reset_fallback();

@@ -1,5 +1,7 @@
 //! `JobService` and `FleetService`: between the wire and the domain. It decides nothing.
 
+mod acts;
+
 use std::sync::Arc;
 
 use gantry_proto::{AgentId, Code, JobId, PROTOCOL, StepId, retry::Fate, v1};
@@ -7,8 +9,8 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     agents::Agents,
-    jobs::{Checked, Decision, Jobs, Move, Moved, Retried, Retry, Submission, Submitted, WatchStream},
-    peer::OperatorName,
+    audit::{Audit, act},
+    jobs::{Checked, Jobs, WatchStream},
     refusal::Refusal,
     store::JobFilter,
 };
@@ -20,6 +22,8 @@ pub struct OperatorApi {
     pub jobs: Arc<Jobs>,
     /// The agents.
     pub agents: Arc<Agents>,
+    /// Where every act is recorded.
+    pub audit: Arc<Audit>,
 }
 
 #[tonic::async_trait]
@@ -41,27 +45,9 @@ impl v1::job_service_server::JobService for OperatorApi {
         &self,
         request: Request<v1::SubmitJobRequest>,
     ) -> Result<Response<v1::SubmitJobResponse>, Status> {
-        let by = operator(&request)?;
-        let request = request.into_inner();
-        let keep_on_failure = keep(request.on_failure());
-        let wish = Submission {
-            job: job_id(&request.job_id)?,
-            workbook: request.workbook,
-            file_name: request.file_name,
-            overrides: request.overrides.into_iter().collect(),
-            agent: agent_id(request.agent_id)?,
-            site: request.site,
-            keep_on_failure,
-            by,
-        };
-        let outcome = match self.jobs.submit(wish).await? {
-            Submitted::Accepted { job, already_known, problems } => {
-                let problems = problems.iter().map(Into::into).collect();
-                v1::submit_job_response::Outcome::Accepted(v1::JobAccepted { job: Some(*job), already_known, problems })
-            }
-            Submitted::Rejected(found) => v1::submit_job_response::Outcome::Rejected(rejected(&found)),
-        };
-        Ok(Response::new(v1::SubmitJobResponse { outcome: Some(outcome) }))
+        let (mut act, request) = self.audit.act(request, act::SUBMIT)?;
+        let answer = self.submit(&mut act, request).await;
+        act.end(answer).await
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
@@ -87,107 +73,51 @@ impl v1::job_service_server::JobService for OperatorApi {
         &self,
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::CancelJobResponse>, Status> {
-        let by = operator(&request)?;
-        let v1::CancelJobRequest { job_id, reason, request_id } = request.into_inner();
-        let row = self.jobs.find(&job_id).await?;
-        let cancelled = self.jobs.cancel(&row, &by, &reason, &request_id).await?;
-        let job = Some(self.jobs.describe(&cancelled.row));
-        Ok(Response::new(v1::CancelJobResponse { job, undo_cut_short: cancelled.cut_short }))
+        let (mut act, request) = self.audit.act(request, act::CANCEL)?;
+        let answer = self.cancel(&mut act, request).await;
+        act.end(answer).await
     }
 
     async fn pause_job(&self, request: Request<v1::PauseJobRequest>) -> Result<Response<v1::PauseJobResponse>, Status> {
-        let by = operator(&request)?;
-        let v1::PauseJobRequest { job_id, reason, request_id } = request.into_inner();
-        let row = self.jobs.find(&job_id).await?;
-        let row = self.jobs.pause(&row, &by, &reason, &request_id).await?;
-        Ok(Response::new(v1::PauseJobResponse { job: Some(self.jobs.describe(&row)) }))
+        let (mut act, request) = self.audit.act(request, act::PAUSE)?;
+        let answer = self.pause(&mut act, request).await;
+        act.end(answer).await
     }
 
     async fn resume_job(
         &self,
         request: Request<v1::ResumeJobRequest>,
     ) -> Result<Response<v1::ResumeJobResponse>, Status> {
-        let by = operator(&request)?;
-        let v1::ResumeJobRequest { job_id, request_id } = request.into_inner();
-        let row = self.jobs.find(&job_id).await?;
-        let row = self.jobs.resume(&row, &by, &request_id).await?;
-        Ok(Response::new(v1::ResumeJobResponse { job: Some(self.jobs.describe(&row)) }))
+        let (mut act, request) = self.audit.act(request, act::RESUME)?;
+        let answer = self.resume(&mut act, request).await;
+        act.end(answer).await
     }
 
     async fn retry_job(&self, request: Request<v1::RetryJobRequest>) -> Result<Response<v1::RetryJobResponse>, Status> {
-        let by = operator(&request)?;
-        let request = request.into_inner();
-        let keep_on_failure = keep(request.on_failure());
-        let row = self.jobs.find(&request.job_id).await?;
-        let wish = Retry {
-            from: request.from_step,
-            workbook: request.workbook,
-            file_name: request.file_name,
-            overrides: request.overrides.into_iter().collect(),
-            keep_on_failure,
-            dry_run: request.dry_run,
-            by,
-            request: request.request_id,
-        };
-        Ok(Response::new(match self.jobs.retry(&row, wish).await? {
-            Retried::Judged { job, steps, accepted, problems } => v1::RetryJobResponse {
-                job: Some(*job),
-                steps: steps.into_iter().map(verdict).collect(),
-                accepted,
-                rejected: None,
-                problems: problems.iter().map(Into::into).collect(),
-            },
-            Retried::Rejected(checked) => v1::RetryJobResponse {
-                job: Some(self.jobs.describe(&row)),
-                rejected: Some(rejected(&checked)),
-                ..Default::default()
-            },
-        }))
+        let (mut act, request) = self.audit.act(request, act::RETRY)?;
+        let answer = self.retry(&mut act, request).await;
+        act.end(answer).await
     }
 
     async fn sweep_job(&self, request: Request<v1::SweepJobRequest>) -> Result<Response<v1::SweepJobResponse>, Status> {
-        let by = operator(&request)?;
-        let v1::SweepJobRequest { job_id, request_id } = request.into_inner();
-        let row = self.jobs.find(&job_id).await?;
-        let row = self.jobs.sweep(&row, &by, &request_id).await?;
-        Ok(Response::new(v1::SweepJobResponse { job: Some(self.jobs.describe(&row)) }))
+        let (mut act, request) = self.audit.act(request, act::SWEEP)?;
+        let answer = self.sweep(&mut act, request).await;
+        act.end(answer).await
     }
 
     async fn decide_job(
         &self,
         request: Request<v1::DecideJobRequest>,
     ) -> Result<Response<v1::DecideJobResponse>, Status> {
-        let by = operator(&request)?;
-        let v1::DecideJobRequest { job_id, choice, question, reason, request_id } = request.into_inner();
-        let row = self.jobs.find(&job_id).await?;
-        let wish = Decision { choice, question, reason, by, request: request_id };
-        let row = self.jobs.decide(&row, wish).await?;
-        Ok(Response::new(v1::DecideJobResponse { job: Some(self.jobs.describe(&row)) }))
+        let (mut act, request) = self.audit.act(request, act::DECIDE)?;
+        let answer = self.decide(&mut act, request).await;
+        act.end(answer).await
     }
 
     async fn move_job(&self, request: Request<v1::MoveJobRequest>) -> Result<Response<v1::MoveJobResponse>, Status> {
-        let by = operator(&request)?;
-        let request = request.into_inner();
-        let row = self.jobs.find(&request.job_id).await?;
-        let wish = Move {
-            to: agent_id(request.agent_id)?,
-            workbook: request.workbook,
-            file_name: request.file_name,
-            overrides: request.overrides.into_iter().collect(),
-            old_agent_is_off: request.old_agent_is_off,
-            by,
-            request: request.request_id,
-        };
-        Ok(Response::new(match self.jobs.relocate(&row, wish).await? {
-            Moved::Accepted { row, moved } => {
-                v1::MoveJobResponse { job: Some(self.jobs.describe(&row)), moved, rejected: None }
-            }
-            Moved::Rejected(found) => v1::MoveJobResponse {
-                job: Some(self.jobs.describe(&row)),
-                moved: false,
-                rejected: Some(rejected(&found)),
-            },
-        }))
+        let (mut act, request) = self.audit.act(request, act::MOVE)?;
+        let answer = self.relocate(&mut act, request).await;
+        act.end(answer).await
     }
 
     async fn get_job_result(
@@ -217,12 +147,6 @@ impl v1::fleet_service_server::FleetService for OperatorApi {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(Response::new(v1::GetVersionResponse { version, protocol: PROTOCOL }))
     }
-}
-
-/// Who calls, by the certificate. `peer::require_operator` has put it there.
-fn operator<T>(request: &Request<T>) -> Result<String, Status> {
-    let name = request.extensions().get::<OperatorName>().map(|name| name.0.clone());
-    name.ok_or_else(|| Code::NotAllowed.status("this call needs an operator's certificate"))
 }
 
 /// Keep what was made when the job fails; `None`: not said.

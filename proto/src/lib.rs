@@ -9,6 +9,7 @@
 //! * **result** — the JSON that later stages read: [`JobResult`].
 //! * **epoch** — rises when a job is retried or moved; an older one is refused.
 
+pub mod audit;
 pub mod error;
 pub mod event;
 pub mod id;
@@ -30,6 +31,9 @@ mod wire;
 pub mod v1 {
     tonic::include_proto!("gantry.v1");
 }
+
+/// Paths of all calls of the contract, such as `/gantry.v1.JobService/ListJobs`: a table over them can be held to be whole.
+pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
 /// Version of the protocol that Hello and Welcome carry.
 pub const PROTOCOL: u32 = 1;

@@ -11,8 +11,10 @@ use std::{
 
 use gantry_proto::{
     Code, Event, Sample,
+    audit::{Head, Record},
     v1::{
         self,
+        audit_service_server::{AuditService, AuditServiceServer},
         fleet_service_server::{FleetService, FleetServiceServer},
         job_service_server::{JobService, JobServiceServer},
         watch_job_response::Item,
@@ -76,6 +78,12 @@ pub(crate) struct State {
     pub(crate) orders: Vec<String>,
     pub(crate) retry_answer: Option<v1::RetryJobResponse>,
     pub(crate) move_answer: Option<v1::MoveJobResponse>,
+    /// The audit log.
+    pub(crate) records: Vec<Record>,
+    /// How often it was asked for, and how.
+    pub(crate) audited: Vec<v1::ListAuditRequest>,
+    /// Records of it after which the line breaks.
+    pub(crate) break_audit_after: Option<usize>,
 }
 
 /// The controller.
@@ -136,7 +144,8 @@ impl Fake {
             .tls_config(tls)
             .unwrap()
             .add_service(JobServiceServer::new(service.clone()).max_decoding_message_size(64 << 20))
-            .add_service(FleetServiceServer::new(service));
+            .add_service(FleetServiceServer::new(service.clone()))
+            .add_service(AuditServiceServer::new(service));
         serving.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
         let home = tempfile::tempdir().unwrap();
         let fake = Self { state, line, home, authority, _serving: serving };
@@ -412,5 +421,31 @@ impl FleetService for Service {
 
     async fn get_version(&self, _: Request<v1::GetVersionRequest>) -> Result<Response<v1::GetVersionResponse>, Status> {
         Ok(Response::new(v1::GetVersionResponse { version: "0.1.0".into(), protocol: 1 }))
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Service {
+    type ListAuditStream = Pin<Box<dyn Stream<Item = Result<v1::ListAuditResponse, Status>> + Send>>;
+
+    async fn list_audit(
+        &self,
+        request: Request<v1::ListAuditRequest>,
+    ) -> Result<Response<Self::ListAuditStream>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        let request = request.into_inner();
+        let head = state.records.last().map_or(Head::NONE, Record::head);
+        let limit = if request.limit == 0 { usize::MAX } else { request.limit as usize };
+        let chosen = state.records.iter().filter(|record| record.number > request.after_number).take(limit);
+        let page = |record: &Record| Ok(v1::ListAuditResponse { records: vec![record.into()], head: None });
+        let mut answers = vec![Ok(v1::ListAuditResponse { records: vec![], head: Some(head.into()) })];
+        answers.extend(chosen.map(page));
+        if let Some(after) = state.break_audit_after {
+            answers.truncate(after + 1);
+            answers.push(Err(Status::unavailable("draining")));
+        }
+        state.audited.push(request);
+        Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
     }
 }

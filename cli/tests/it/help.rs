@@ -26,6 +26,9 @@ async fn every_command_has_help_with_examples() {
         "sweep",
         "result",
         "agents",
+        "audit",
+        "audit export",
+        "audit verify",
         "version",
         "completions",
     ] {

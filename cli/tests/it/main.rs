@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod again;
+mod audit;
 mod decide;
 mod deploy;
 mod fake;

@@ -11,7 +11,11 @@ mod sqlite;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gantry_proto::{AgentId, Body, Failure, JobId, v1};
+use gantry_proto::{
+    AgentId, Body, Failure, JobId,
+    audit::{Entry, Head, Record},
+    v1,
+};
 use jiff::Timestamp;
 
 pub use fold::{Progress, cancel_stage};
@@ -294,6 +298,25 @@ pub struct JobFilter {
     pub before: Option<JobId>,
 }
 
+/// Which records of the audit log are listed, by number.
+#[derive(Clone, Debug)]
+pub struct AuditFilter {
+    /// Only records with a greater number.
+    pub after: u64,
+    /// None behind this one.
+    pub upto: u64,
+    /// At most so many.
+    pub limit: u32,
+    /// Of more than `limit`, the last ones instead of the first ones.
+    pub newest: bool,
+    /// Only about this job; empty for all.
+    pub job: String,
+    /// Only of this operator; empty for all.
+    pub operator: String,
+    /// Only from this time on.
+    pub since_micros: i64,
+}
+
 /// Where the controller stands with a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -363,6 +386,13 @@ pub trait Store: Send + Sync + 'static {
     async fn order_report(&self, agent: AgentId, report: OrderReport) -> Result<Option<JobRow>, StoreError>;
     /// The job that an order concerns.
     async fn order_job(&self, agent: AgentId, number: u64) -> Result<Option<JobId>, StoreError>;
+
+    /// Appends to the audit log. The writer gives number, time and hash, so that the chain has one order.
+    async fn append_audit(&self, entry: Entry) -> Result<Record, StoreError>;
+    /// Records of the audit log, by number.
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<Record>, StoreError>;
+    /// The last record of the audit log; [`Head::NONE`] when there is none.
+    async fn audit_head(&self) -> Result<Head, StoreError>;
 
     /// Ends the writer after what is queued.
     async fn close(&self);

@@ -1,5 +1,6 @@
 //! The store in one SQLite file: WAL, `synchronous=FULL`, one writer that commits in groups, readers beside it.
 
+mod audit;
 mod operations;
 mod rows;
 mod schema;
@@ -8,7 +9,11 @@ mod writer;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use gantry_proto::{AgentId, Event, JobId, v1};
+use gantry_proto::{
+    AgentId, Event, JobId,
+    audit::{Entry, Head, Record},
+    v1,
+};
 use jiff::Timestamp;
 use prost::Message as _;
 use sqlx::{
@@ -26,8 +31,8 @@ use self::{
     writer::{Operation, Queued, Waiting, Writer},
 };
 use super::{
-    Again, AgentRow, Appended, Begun, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport, OrderRow,
-    Position, Relocate, Relocated, Store, StoreError, Wish, Wished,
+    Again, AgentRow, Appended, AuditFilter, Begun, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport,
+    OrderRow, Position, Relocate, Relocated, Store, StoreError, Wish, Wished,
 };
 use crate::config;
 
@@ -256,6 +261,18 @@ impl Store for SqliteStore {
             .fetch_optional(&self.readers)
             .await?;
         row.map(|row| rows::job_id(row.try_get(0)?)).transpose()
+    }
+
+    async fn append_audit(&self, entry: Entry) -> Result<Record, StoreError> {
+        self.write(audit::AppendAudit(entry)).await
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<Record>, StoreError> {
+        audit::list(&self.readers, filter).await
+    }
+
+    async fn audit_head(&self) -> Result<Head, StoreError> {
+        audit::head(&self.readers).await
     }
 
     async fn close(&self) {

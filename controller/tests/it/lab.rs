@@ -5,7 +5,11 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
 use gantry_controller::{Config, Controller, setup};
 use gantry_proto::{
     JobId, JoinFile, Redactor,
-    v1::{self, fleet_service_client::FleetServiceClient, job_service_client::JobServiceClient},
+    audit::{Head, Record},
+    v1::{
+        self, audit_service_client::AuditServiceClient, fleet_service_client::FleetServiceClient,
+        job_service_client::JobServiceClient,
+    },
 };
 use gantry_sim::workbook::Workbook;
 use tempfile::TempDir;
@@ -116,6 +120,18 @@ impl Lab {
 
     pub(crate) async fn fleet(&self) -> FleetServiceClient<Channel> {
         FleetServiceClient::new(self.channel(Some(self.operator_identity())).await)
+    }
+
+    /// The audit log, and its head.
+    pub(crate) async fn audit(&self) -> (Vec<Record>, Head) {
+        let mut client = AuditServiceClient::new(self.channel(Some(self.operator_identity())).await);
+        let answer = client.list_audit(v1::ListAuditRequest::default()).await.unwrap();
+        let (mut stream, mut records, mut head) = (answer.into_inner(), Vec::new(), None);
+        while let Some(page) = soon("audit log", stream.message()).await.unwrap() {
+            head = head.or(page.head);
+            records.extend(page.records.into_iter().map(|record| Record::try_from(record).unwrap()));
+        }
+        (records, head.unwrap().try_into().unwrap())
     }
 
     /// Waits until the first agent is out of contact.

@@ -4,6 +4,7 @@
 mod access;
 mod again;
 mod agent;
+mod audit;
 mod decide;
 mod jobs;
 mod lab;

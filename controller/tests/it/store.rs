@@ -345,6 +345,7 @@ async fn a_file_of_form_2_is_brought_to_the_newest_and_keeps_its_jobs() {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
     for back in [
+        "DROP TABLE audit",
         "DROP VIEW job_rows",
         "DROP TABLE moves",
         "ALTER TABLE jobs DROP COLUMN undo_only",

@@ -162,7 +162,7 @@ pub(super) fn agent_id(text: &str) -> Result<AgentId, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt("agent id"))
 }
 
-fn time(micros: i64) -> Result<Timestamp, StoreError> {
+pub(super) fn time(micros: i64) -> Result<Timestamp, StoreError> {
     Timestamp::from_microsecond(micros).map_err(|_| StoreError::Corrupt("time"))
 }
 

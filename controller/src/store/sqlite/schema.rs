@@ -104,7 +104,44 @@ const MIGRATIONS: &[&str] = &["
                EXISTS (SELECT 1 FROM orders WHERE job_id = jobs.id AND epoch = jobs.epoch AND kind = 'decide'
                                             AND question = jobs.question_seq AND stage <> 4) AS answered
         FROM jobs LEFT JOIN moves ON moves.job_id = jobs.id AND moves.pending = 1;
-"];
+", AUDIT];
+
+/// Who did what. Rows are only ever added, each one behind the last: this holds against a slip, the chain of hashes
+/// against intent.
+const AUDIT: &str = "
+    CREATE TABLE audit (
+        number      INTEGER PRIMARY KEY,
+        at          INTEGER NOT NULL,
+        act         TEXT NOT NULL,
+        outcome     TEXT NOT NULL,                -- asked, done, refused, cut_off
+        asked       INTEGER NOT NULL,             -- number of the row that this one settles; 0: none
+        code        TEXT NOT NULL,
+        message     TEXT NOT NULL,
+        operator    TEXT NOT NULL,
+        role        TEXT NOT NULL,
+        remote      TEXT NOT NULL,
+        job         TEXT NOT NULL,
+        site        TEXT NOT NULL,
+        agent       TEXT NOT NULL,
+        subject     TEXT NOT NULL,
+        plan_sha256 TEXT NOT NULL,                -- hexadecimal
+        request_id  TEXT NOT NULL,
+        detail      TEXT NOT NULL,
+        previous    BLOB NOT NULL,                -- SHA-256, as `hash`
+        hash        BLOB NOT NULL
+    ) STRICT;
+    CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN
+        SELECT RAISE(ABORT, 'the audit log is append-only');
+    END;
+    CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN
+        SELECT RAISE(ABORT, 'the audit log is append-only');
+    END;
+    -- INSERT OR REPLACE would delete without the trigger above.
+    CREATE TRIGGER audit_in_order BEFORE INSERT ON audit
+        WHEN NEW.number <> (SELECT coalesce(max(number), 0) + 1 FROM audit) BEGIN
+        SELECT RAISE(ABORT, 'the audit log is append-only');
+    END;
+";
 
 /// Brings the file to the newest form.
 pub(super) async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {

@@ -4,10 +4,14 @@ use std::{future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use gantry_controller::store::{
-    Again, AgentRow, Appended, Begun, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport, OrderRow,
-    Position, Relocate, Relocated, Store, StoreError, Wish, Wished,
+    Again, AgentRow, Appended, AuditFilter, Begun, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport,
+    OrderRow, Position, Relocate, Relocated, Store, StoreError, Wish, Wished,
 };
-use gantry_proto::{AgentId, JobId, v1};
+use gantry_proto::{
+    AgentId, JobId,
+    audit::{Entry, Head, Record},
+    v1,
+};
 use jiff::Timestamp;
 
 use super::fuse::{Fuse, How, Word};
@@ -125,6 +129,18 @@ impl Store for FusedStore {
 
     async fn order_report(&self, agent: AgentId, report: OrderReport) -> Result<Option<JobRow>, StoreError> {
         self.change(self.inner.order_report(agent, report)).await
+    }
+
+    async fn append_audit(&self, entry: Entry) -> Result<Record, StoreError> {
+        self.change(self.inner.append_audit(entry)).await
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<Record>, StoreError> {
+        self.look(self.inner.audit(filter)).await
+    }
+
+    async fn audit_head(&self) -> Result<Head, StoreError> {
+        self.look(self.inner.audit_head()).await
     }
 
     async fn close(&self) {

@@ -16,6 +16,8 @@ async fn no_secret_is_in_any_output() -> anyhow::Result<()> {
     let job = lab.deploy(&[]).await?;
     assert_eq!(lab.watch(&job).await?, 0, "{}", lab.logs());
 
+    let log = lab.dir().join("audit.jsonl");
+    let log = log.to_string_lossy();
     for args in [
         &["show", &job][..],
         &["-o", "json", "show", &job],
@@ -23,13 +25,18 @@ async fn no_secret_is_in_any_output() -> anyhow::Result<()> {
         &["-o", "ndjson", "watch", &job, "--from-seq", "1"],
         &["-o", "json", "plan", "check", &lab.workbook().to_string_lossy()],
         &["plan", "show", &lab.workbook().to_string_lossy()],
+        &["audit"],
+        &["audit", "-o", "json"],
+        &["audit", "export", &log],
+        &["audit", "verify", &log, "--head-from-controller"],
     ] {
         let output = lab.ctl(args).await?;
+        assert_eq!(output.status.code(), Some(0), "ctl {args:?}: {}", gantry_e2e::lab::text(&output));
         canaries.absent(&format!("ctl {args:?}"), &output.stdout)?;
         canaries.absent(&format!("ctl {args:?}"), &output.stderr)?;
     }
     let mut files = 0;
-    for place in ["agent", "controller", "agent.log", "controller.log"] {
+    for place in ["agent", "controller", "agent.log", "controller.log", "audit.jsonl"] {
         files += canaries.absent_below(&lab.dir().join(place))?;
     }
     assert!(files > 8, "only {files} files were searched");
