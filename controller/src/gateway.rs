@@ -301,7 +301,9 @@ impl LinkSession<'_> {
                 () = sleep_until(self.heard + silence) => return Err(End::Silent),
                 next = inbound.next() => {
                     self.gateway.agents.heard(&self.row.id);
+                    self.heard = Instant::now();
                     self.receive(next).await?;
+                    // Again: how long the store took is not the agent's silence.
                     self.heard = Instant::now();
                 }
             }

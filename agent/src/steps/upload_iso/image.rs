@@ -34,9 +34,8 @@ pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resu
     for warning in warnings {
         cx.note(Level::Warning, "iso_lookup", warning, fields(json!({"step": "iso_lookup"}))).await?;
     }
-    // Nobody here knows whether it is ours, so it is not touched: a person has to look.
     for (uuid, name) in &doubtful {
-        facts.leave(leftover(cx, uuid, name));
+        facts.leave(maybe_unfinished(uuid, name));
     }
     let uuid = reuse.as_ref().map(|image| image.uuid.as_str());
     let message = match uuid {
@@ -164,6 +163,13 @@ pub(super) fn leftover(cx: &StepCx, image_uuid: &str, name: &str) -> Leftover {
     Leftover { kind: "image".to_owned(), id: image_uuid.to_owned(), name: name.to_owned(), remedy }
 }
 
+/// An image that may be an upload that an agent which is off never completed. It may as well be somebody's complete
+/// image, so it is not touched, and a person is not told to delete it unseen.
+fn maybe_unfinished(image_uuid: &str, name: &str) -> Leftover {
+    let remedy = "the agent that had the job before may have left this ISO image incomplete, which the cluster does not tell: look in the cluster's web page whether it was made by that upload and nothing uses it, and only then delete it";
+    Leftover { kind: "image".to_owned(), id: image_uuid.to_owned(), name: name.to_owned(), remedy: remedy.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,10 +210,12 @@ mod tests {
             [image("a", "cloudtower-v4.a.b", 100, None, 2), image("b", "cloudtower-v4.a.b", 100, Some("aa"), 1)];
         let found = |proved| pick(&images, &iso(), &BTreeSet::new(), proved).reuse.map(|image| image.uuid);
         assert_eq!((found(false).as_deref(), found(true).as_deref()), (Some("a"), Some("b")));
-        // What it may have left incomplete is named; nobody else's image is, and nothing when it has told everything.
+        // What it may have left incomplete is named; what an MD5 proves is not, and nothing when it has told everything.
         let doubtful = |proved| pick(&images, &iso(), &BTreeSet::new(), proved).doubtful;
         assert_eq!(doubtful(true), [("a".to_owned(), "cloudtower-v4.a.b".to_owned())]);
         assert!(doubtful(false).is_empty());
+        let told = maybe_unfinished("a", "n");
+        assert_eq!((told.id.as_str(), told.remedy.contains("only then delete")), ("a", true));
     }
 
     #[test]
