@@ -9,12 +9,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
     let set = protox::compile(files, ["."])?;
     let services = set.file.iter().flat_map(|file| file.service.iter().map(move |service| (file.package(), service)));
-    let paths: Vec<_> = services
+    let methods: Vec<_> = services
         .flat_map(|(package, service)| {
-            service.method.iter().map(move |method| format!("/{package}.{}/{}", service.name(), method.name()))
+            let path = move |name: &str| format!("/{package}.{}/{name}", service.name());
+            service.method.iter().map(move |method| (path(method.name()), method.server_streaming()))
         })
         .collect();
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("methods.rs"), format!("&{paths:?}"))?;
+    let all: Vec<_> = methods.iter().map(|(path, _)| path).collect();
+    let streams: Vec<_> = methods.iter().filter(|(_, streams)| *streams).map(|(path, _)| path).collect();
+    let out = env::var("OUT_DIR")?;
+    fs::write(Path::new(&out).join("methods.rs"), format!("&{all:?}"))?;
+    fs::write(Path::new(&out).join("streams.rs"), format!("&{streams:?}"))?;
     tonic_prost_build::configure().compile_fds(set)?;
     Ok(())
 }

@@ -40,10 +40,16 @@ pub enum Code {
     Busy,
     /// A defect.
     Internal,
+    /// The token is unknown, used up or too old.
+    TokenRefused,
+    /// The name belongs to somebody else.
+    NameTaken,
+    /// No such site, operator or agent.
+    Unknown,
 }
 
 impl Code {
-    const ALL: [(Self, &'static str, Grpc); 15] = [
+    const ALL: [(Self, &'static str, Grpc); 18] = [
         (Self::BadRequest, "bad_request", Grpc::InvalidArgument),
         (Self::JobNotFound, "job_not_found", Grpc::NotFound),
         (Self::JobAmbiguous, "job_ambiguous", Grpc::InvalidArgument),
@@ -59,6 +65,9 @@ impl Code {
         (Self::Incompatible, "incompatible", Grpc::FailedPrecondition),
         (Self::Busy, "busy", Grpc::ResourceExhausted),
         (Self::Internal, "internal", Grpc::Internal),
+        (Self::TokenRefused, "token_refused", Grpc::PermissionDenied),
+        (Self::NameTaken, "name_taken", Grpc::AlreadyExists),
+        (Self::Unknown, "unknown", Grpc::NotFound),
     ];
 
     /// The stable word.

@@ -1,13 +1,13 @@
 //! The two files with which somebody comes in: an agent's join file (JSON) and an operator's profile (TOML).
 //!
-//! Both are written by `controller`. The join file holds a private key, so it is mode 0600 and travels by hand; the
-//! profile only names files that lie beside it.
+//! The join file is written by `agent join` on the agent's own host: it holds the private key, which never travels. The
+//! profile only names files that lie beside it; `controller init` and `ctl operator add` write it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Secret;
 
-/// File name of an operator's profile inside the directory that `controller init` or `operator-file` writes.
+/// File name of an operator's profile inside the directory that `controller init` or `ctl operator add` writes.
 pub const OPERATOR_PROFILE_FILE: &str = "ctl.toml";
 
 /// Everything an agent needs to dial its controller. One JSON object in one file of mode 0600.
@@ -47,17 +47,25 @@ pub struct OperatorProfile {
     pub key_pem_file: String,
 }
 
-/// The one key that is written into a file: the file is made for nothing else.
-mod key_text {
+/// For serde: a key as text. The file into which it is written is made for nothing else.
+pub mod key_text {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     use crate::Secret;
 
-    pub(super) fn serialize<S: Serializer>(key: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    /// The key, in clear.
+    ///
+    /// # Errors
+    /// As the serializer says.
+    pub fn serialize<S: Serializer>(key: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(key.expose())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    /// A key from text.
+    ///
+    /// # Errors
+    /// When it is no text.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
         String::deserialize(deserializer).map(Secret::new)
     }
 }

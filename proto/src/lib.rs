@@ -20,8 +20,10 @@ pub mod problem;
 pub mod redact;
 pub mod result;
 pub mod retry;
+mod role;
 pub mod sealed;
 pub mod secret;
+pub mod token;
 pub mod trace;
 pub mod view;
 mod wire;
@@ -35,6 +37,9 @@ pub mod v1 {
 /// Paths of all calls of the contract, such as `/gantry.v1.JobService/ListJobs`: a table over them can be held to be whole.
 pub const METHODS: &[&str] = include!(concat!(env!("OUT_DIR"), "/methods.rs"));
 
+/// Those of [`METHODS`] whose answer is a stream, which may stay open for long.
+pub const STREAMS: &[&str] = include!(concat!(env!("OUT_DIR"), "/streams.rs"));
+
 /// Version of the protocol that Hello and Welcome carry.
 pub const PROTOCOL: u32 = 1;
 
@@ -47,4 +52,5 @@ pub use problem::{Problem, Severity, Verdict};
 pub use redact::Redactor;
 pub use result::JobResult;
 pub use secret::{REDACTED, Secret};
+pub use token::JoinToken;
 pub use view::JobView;
