@@ -1,7 +1,7 @@
 //! Which agents there are, which of them are in contact, and which one gets a job.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -38,6 +38,7 @@ struct Held {
     number: u64,
     replaced: CancellationToken,
     recalled: CancellationToken,
+    shut_out: CancellationToken,
 }
 
 /// A session's hold on its agent: there is one at a time, and the newest wins.
@@ -50,6 +51,8 @@ pub struct Session {
     pub replaced: CancellationToken,
     /// Cancelled when the agent has to say Hello again, because what its Welcome said holds no more.
     pub recalled: CancellationToken,
+    /// Cancelled when the agent's certificate counts no more.
+    pub shut_out: CancellationToken,
 }
 
 impl Agents {
@@ -75,10 +78,23 @@ impl Agents {
             }
             live.sessions += 1;
             live.seen = Some(Timestamp::now());
-            let (number, replaced, recalled) = (live.sessions, CancellationToken::new(), CancellationToken::new());
-            live.session = Some(Held { number, replaced: replaced.clone(), recalled: recalled.clone() });
+            let number = live.sessions;
+            let held = Held {
+                number,
+                replaced: CancellationToken::new(),
+                recalled: CancellationToken::new(),
+                shut_out: CancellationToken::new(),
+            };
+            let session = Session {
+                number,
+                orders: live.orders.subscribe(),
+                replaced: held.replaced.clone(),
+                recalled: held.recalled.clone(),
+                shut_out: held.shut_out.clone(),
+            };
+            live.session = Some(held);
             live.in_contact.send_replace(true);
-            Session { number, orders: live.orders.subscribe(), replaced, recalled }
+            session
         })
     }
 
@@ -96,6 +112,11 @@ impl Agents {
     /// Has the agent say Hello again at once, if it is in contact.
     pub fn recall(&self, agent: &AgentId) {
         self.with(agent, |live| live.session.iter().for_each(|held| held.recalled.cancel()));
+    }
+
+    /// Ends the agent's session, if it has one: whoever holds it is to be looked at again.
+    pub fn shut_out(&self, agent: &AgentId) {
+        self.with(agent, |live| live.session.iter().for_each(|held| held.shut_out.cancel()));
     }
 
     /// The agent has said something.
@@ -119,29 +140,50 @@ impl Agents {
         self.with(agent, |live| live.in_contact.subscribe())
     }
 
-    /// All agents, or those of a site.
+    /// All agents that have joined, or those of a site, also if they have never been in contact.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, site: &str) -> Result<Vec<v1::Agent>, StoreError> {
-        let rows = self.store.agents().await?;
-        let rows = rows.into_iter().filter(|(row, _)| site.is_empty() || row.site == site);
-        Ok(rows.map(|(row, active_jobs)| self.describe(row, active_jobs)).collect())
+        let mut seen: HashMap<AgentId, _> =
+            self.store.agents().await?.into_iter().map(|row| (row.0.id.clone(), row)).collect();
+        let enrolled = self.store.enrollments().await?;
+        let rows = enrolled.into_iter().filter(|row| site.is_empty() || row.site == site);
+        Ok(rows
+            .map(|enrolled| {
+                let agent = match seen.remove(&enrolled.agent) {
+                    Some((row, active_jobs)) => self.describe(row, active_jobs),
+                    None => v1::Agent { agent_id: enrolled.agent.to_string(), ..v1::Agent::default() },
+                };
+                v1::Agent {
+                    site: enrolled.site,
+                    revoked: enrolled.revoked,
+                    expires_micros: enrolled.expires.as_microsecond(),
+                    asks_to_return: enrolled.returning,
+                    ..agent
+                }
+            })
+            .collect())
     }
 
-    /// The agent that gets a job: the one that is named, the only one of a site, or the only one there is.
+    /// The agent that gets a job: the one that is named, the only one of a site, or the only one there is. Only agents of
+    /// `sites` are looked at, unless that is empty.
     ///
     /// # Errors
     /// [`Code::AgentUnknown`], [`Code::NoAgent`] or [`Code::AgentAmbiguous`], with the names to choose from.
-    pub async fn choose(&self, agent: &str, site: &str) -> Result<AgentRow, Refusal> {
-        let all: Vec<AgentRow> = self.store.agents().await?.into_iter().map(|(row, _)| row).collect();
+    pub async fn choose(&self, agent: &str, site: &str, sites: &[String]) -> Result<AgentRow, Refusal> {
+        let shut_out: HashSet<AgentId> =
+            self.store.enrollments().await?.into_iter().filter(|row| row.revoked).map(|row| row.agent).collect();
+        let all = self.store.agents().await?.into_iter().map(|(row, _)| row);
+        let open = |row: &AgentRow| !shut_out.contains(&row.id) && (sites.is_empty() || sites.contains(&row.site));
+        let all: Vec<AgentRow> = all.filter(open).collect();
         if agent.is_empty() {
             return choose_by_site(all, site);
         }
         let Some(row) = all.into_iter().find(|row| row.id.as_str() == agent) else {
             let message = format!(
-                "agent \"{}\" has never been in contact, so no secret can be sealed to it: start it with its join file, \
-                 or choose one of `ctl agents`",
+                "agent \"{}\" has never been in contact or was shut out, so no secret can be sealed to it: start it, or \
+                 choose one of `ctl agents`",
                 shortened(agent)
             );
             return Err(Refusal::new(Code::AgentUnknown, message));
@@ -164,6 +206,7 @@ impl Agents {
             isos: row.isos,
             active_jobs,
             remote_address: row.remote_address,
+            ..v1::Agent::default()
         }
     }
 
@@ -196,7 +239,8 @@ fn choose_by_site(mut all: Vec<AgentRow>, site: &str) -> Result<AgentRow, Refusa
         1 => Ok(all.remove(0)),
         0 if everyone.is_empty() => Err(Refusal::new(
             Code::NoAgent,
-            "no agent has ever been in contact: make a join file with `controller join-file` and start the agent with it",
+            "no agent has ever been in contact: make a token with `ctl agent token --site SITE`, and run `agent join TOKEN` \
+             on the bastion host",
         )),
         0 => Err(Refusal::new(
             Code::NoAgent,

@@ -23,9 +23,9 @@ pub struct Config {
     /// Address of the one TLS port. Port 0: the kernel chooses.
     pub listen: SocketAddr,
     /// Host names and addresses by which others reach this controller: they go into the server's certificate, beside
-    /// `localhost` and `127.0.0.1`. The first one goes into join files and profiles.
+    /// `localhost` and `127.0.0.1`. The first one goes into join tokens and profiles.
     pub names: Vec<String>,
-    /// URL that goes into join files and profiles; empty: made of the first name and the port of `listen`.
+    /// URL that goes into join tokens and profiles; empty: made of the first name and the port of `listen`.
     pub url: String,
     /// File into which the bound address is written once the port is open; removed again at the end.
     pub ready_file: Option<PathBuf>,
@@ -39,6 +39,8 @@ pub struct Config {
     pub limits: Limits,
     /// Lives of certificates.
     pub certificates: Certificates,
+    /// Joining and coming back.
+    pub enrollment: Enrollment,
     /// The audit log.
     pub audit: Audit,
     /// What the planner takes where a workbook is silent (`flow.md` 2.2).
@@ -119,18 +121,34 @@ pub struct Audit {
     pub readers: usize,
 }
 
-/// Lives of certificates, days.
+/// How agents join and come back.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Enrollment {
+    /// How long a join token can be used when nothing else is asked for, seconds.
+    pub token_life_s: u64,
+    /// The longest life of a token that may be asked for, seconds.
+    pub token_life_max_s: u64,
+    /// How long an agent that was let come back may fetch its certificate, seconds.
+    pub approval_life_s: u64,
+    /// When an agent that waits for its approval asks again, milliseconds.
+    pub ask_again_ms: u32,
+    /// Calls without a certificate that are answered for one address (one /64 of IPv6) in a minute.
+    pub calls_per_minute: u32,
+}
+
+/// Lives of certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Certificates {
-    /// The CA's.
+    /// The CA's, days.
     pub ca_days: u32,
-    /// The server's.
+    /// The server's, days.
     pub server_days: u32,
-    /// An operator's.
+    /// An operator's, days.
     pub operator_days: u32,
-    /// An agent's.
-    pub agent_days: u32,
+    /// An agent's, seconds. An agent renews its certificate by itself after two thirds of it.
+    pub agent_life_s: u64,
 }
 
 impl Default for Config {
@@ -146,6 +164,7 @@ impl Default for Config {
             store: Store::default(),
             limits: Limits::default(),
             certificates: Certificates::default(),
+            enrollment: Enrollment::default(),
             audit: Audit::default(),
             plan: gantry_plan::Defaults::default(),
             telemetry: gantry_telemetry::Settings::default(),
@@ -196,7 +215,19 @@ impl Default for Audit {
 
 impl Default for Certificates {
     fn default() -> Self {
-        Self { ca_days: 3650, server_days: 365, operator_days: 365, agent_days: 365 }
+        Self { ca_days: 3650, server_days: 365, operator_days: 365, agent_life_s: 30 * 24 * 3600 }
+    }
+}
+
+impl Default for Enrollment {
+    fn default() -> Self {
+        Self {
+            token_life_s: 3600,
+            token_life_max_s: 7 * 24 * 3600,
+            approval_life_s: 24 * 3600,
+            ask_again_ms: 15_000,
+            calls_per_minute: 60,
+        }
     }
 }
 
@@ -250,7 +281,7 @@ impl Config {
 
     /// Refuses values that make no sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let at_least_one: [(&'static str, u64); 15] = [
+        let at_least_one: [(&'static str, u64); 20] = [
             ("link.heartbeat_ms", self.link.heartbeat_ms.into()),
             ("link.hello_ms", self.link.hello_ms.into()),
             ("link.outgoing", self.link.outgoing as u64),
@@ -266,6 +297,11 @@ impl Config {
             ("audit.window_ms", self.audit.window_ms),
             ("audit.peers", self.audit.peers as u64),
             ("audit.readers", self.audit.readers as u64),
+            ("certificates.agent_life_s", self.certificates.agent_life_s),
+            ("enrollment.token_life_s", self.enrollment.token_life_s),
+            ("enrollment.approval_life_s", self.enrollment.approval_life_s),
+            ("enrollment.ask_again_ms", self.enrollment.ask_again_ms.into()),
+            ("enrollment.calls_per_minute", self.enrollment.calls_per_minute.into()),
         ];
         if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::Value { key, why: "it must be at least 1".to_owned() });
@@ -278,17 +314,26 @@ impl Config {
             let why = "it must be at least 1 MiB: an event may carry that much".to_owned();
             return Err(ConfigError::Value { key: "link.message_bytes", why });
         }
+        if self.enrollment.token_life_max_s < self.enrollment.token_life_s {
+            let why = format!("it must not be less than enrollment.token_life_s ({})", self.enrollment.token_life_s);
+            return Err(ConfigError::Value { key: "enrollment.token_life_max_s", why });
+        }
         Ok(())
     }
 
     /// Where others find this controller: URL and the name that its certificate bears.
     pub fn address(&self) -> (String, String) {
+        self.address_at(self.listen.port())
+    }
+
+    /// As [`Config::address`], when the kernel has chosen the port.
+    pub fn address_at(&self, port: u16) -> (String, String) {
         let name = self.names.first().cloned().unwrap_or_else(|| "localhost".to_owned());
         if !self.url.is_empty() {
             return (self.url.clone(), name);
         }
         let host = if name.contains(':') { format!("[{name}]") } else { name.clone() };
-        (format!("https://{host}:{}", self.listen.port()), name)
+        (format!("https://{host}:{port}"), name)
     }
 
     fn read(path: &Path) -> Result<Self, ConfigError> {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// For keys, join files and the store.
+/// For keys and the store.
 pub const PRIVATE: u32 = 0o600;
 /// For certificates and settings.
 pub const PUBLIC: u32 = 0o644;
@@ -58,6 +58,12 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
         let _ = fs::remove_file(&part);
     }
     written.and_then(|()| sync_parent(path)).map_err(failed)
+}
+
+/// Takes group and others out of a file that something else has made.
+pub fn make_private(path: &Path) -> Result<(), FileError> {
+    let closed = fs::set_permissions(path, fs::Permissions::from_mode(PRIVATE));
+    closed.map_err(|source| FileError { what: "closing", path: path.to_owned(), source })
 }
 
 /// Reads a text file.

@@ -17,10 +17,11 @@ use uuid::Uuid;
 use v1::{open_request::Item as In, open_response::Item as Out};
 
 use crate::{
+    access::Access,
     agents::{Agents, Session},
     config::{Link, ms},
     jobs::Jobs,
-    peer::AgentPeer,
+    peer::{AdmittedAgent, AgentPeer},
     refusal::Refusal,
     store::{AgentRow, Appended, Position, Store, StoreError},
 };
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub jobs: Arc<Jobs>,
     /// The agents.
     pub agents: Arc<Agents>,
+    /// Whose certificates count.
+    pub access: Arc<Access>,
     /// Where agents are remembered.
     pub store: Arc<dyn Store>,
     /// Times and bounds.
@@ -63,14 +66,15 @@ impl v1::agent_link_server::AgentLink for Gateway {
         &self,
         request: Request<tonic::Streaming<v1::OpenRequest>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
-        let peer = request.extensions().get::<AgentPeer>().cloned();
-        let peer = peer.ok_or_else(|| Code::NotAllowed.status("this call needs an agent's certificate"))?;
+        let admitted = request.extensions().get::<AdmittedAgent>().cloned();
+        let admitted = admitted.ok_or_else(|| Code::NotAllowed.status("this call needs an agent's certificate"))?;
+        let peer = &admitted.peer;
         let remote = request.remote_addr();
         let (out, answers) = mpsc::channel(self.settings.outgoing);
         let gateway = self.clone();
         let span = tracing::info_span!("session", agent = %peer.id, site = %peer.site, id = tracing::field::Empty);
         let inbound = request.into_inner();
-        self.tasks.spawn(async move { gateway.serve(peer, remote, inbound, out).await }.instrument(span));
+        self.tasks.spawn(async move { gateway.serve(admitted, remote, inbound, out).await }.instrument(span));
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 }
@@ -106,16 +110,18 @@ impl From<StoreError> for End {
 impl Gateway {
     async fn serve(
         &self,
-        peer: AgentPeer,
+        admitted: AdmittedAgent,
         remote: Option<SocketAddr>,
         mut inbound: impl Stream<Item = Result<v1::OpenRequest, Status>> + Unpin,
         out: mpsc::Sender<Result<v1::OpenResponse, Status>>,
     ) {
-        let end = match self.greet(&peer, remote, &mut inbound, &out).await {
+        let peer = &admitted.peer;
+        let end = match self.greet(peer, remote, &mut inbound, &out).await {
             Ok((session, row)) => {
                 let number = session.number;
                 let (out, heard) = (out.clone(), Instant::now());
-                let mut link = LinkSession { gateway: self, row, session, out, sent: 0, beats: 0, heard };
+                let admitted = &admitted;
+                let mut link = LinkSession { gateway: self, admitted, row, session, out, sent: 0, beats: 0, heard };
                 let end = link.run(&mut inbound).await;
                 let seen = self.agents.disconnect(&peer.id, number);
                 if let Some(seen) = seen
@@ -248,6 +254,7 @@ impl Gateway {
 /// A session after its Welcome.
 struct LinkSession<'a> {
     gateway: &'a Gateway,
+    admitted: &'a AdmittedAgent,
     row: AgentRow,
     session: Session,
     out: mpsc::Sender<Result<v1::OpenResponse, Status>>,
@@ -279,7 +286,9 @@ impl LinkSession<'_> {
         };
         let (mut beats, mut touches) = (every(beat), every(TOUCH_EVERY));
         let (stop, replaced) = (self.gateway.stop.clone(), self.session.replaced.clone());
-        let recalled = self.session.recalled.clone();
+        let (recalled, shut_out) = (self.session.recalled.clone(), self.session.shut_out.clone());
+        // Once more, now that whoever shuts the agent out finds its session.
+        self.still_counts().await?;
         self.send_orders().await?;
         loop {
             tokio::select! {
@@ -287,6 +296,10 @@ impl LinkSession<'_> {
                 () = stop.cancelled() => return Err(End::Draining),
                 () = replaced.cancelled() => return Err(End::Replaced),
                 () = recalled.cancelled() => return Err(End::Recalled),
+                () = shut_out.cancelled() => {
+                    self.still_counts().await?;
+                    return Err(End::Recalled);
+                }
                 changed = self.session.orders.changed() => {
                     changed.map_err(|_| End::Draining)?;
                     self.send_orders().await?;
@@ -341,11 +354,24 @@ impl LinkSession<'_> {
                 self.row.seen = Timestamp::now();
                 Ok(self.gateway.store.put_agent(self.row.clone()).await?)
             }
+            Some(In::Renew(wish)) => {
+                let renewed = self.gateway.access.renew(&self.admitted.peer, &wish.request_der).await;
+                let renewed = renewed.unwrap_or_else(|refusal| {
+                    tracing::warn!(reason = %refusal, "a certificate was not renewed");
+                    v1::RenewResponse { message: refusal.message, ..v1::RenewResponse::default() }
+                });
+                self.send(Out::Renewed(renewed)).await
+            }
             Some(In::Heartbeat(_)) => Ok(()),
             Some(In::Hello(_)) => Err(bad_request("Hello was said before in this session")),
             // From a newer agent: what must be understood is announced as a required capability.
             None => Ok(()),
         }
+    }
+
+    /// Whether the certificate of this session still counts.
+    async fn still_counts(&self) -> Result<(), End> {
+        Ok(self.gateway.access.still_counts(&self.admitted.peer, self.admitted.issued).await?)
     }
 
     async fn append(&mut self, batch: v1::EventBatch) -> Result<(), End> {

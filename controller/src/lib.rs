@@ -4,6 +4,7 @@
 //! survive is in the [`store`]. The controller knows no Fisheye, SSH or CloudTower: it hands a plan and sealed secrets to
 //! an agent, and folds what the agent tells. A secret is in clear only between the planner and the seal.
 
+pub mod access;
 pub mod agents;
 pub mod audit;
 pub mod authority;
@@ -20,15 +21,18 @@ pub mod store;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use gantry_proto::Redactor;
+use gantry_proto::{Redactor, v1::Role};
+use jiff::Timestamp;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::{Config, ConfigError};
 
 use crate::{
+    access::Access,
     agents::Agents,
     audit::{Audit, AuditApi},
+    authority::Authority,
     config::ms,
     files::FileError,
     gateway::Gateway,
@@ -36,7 +40,7 @@ use crate::{
     server::TlsError,
     service::OperatorApi,
     setup::SetupError,
-    store::{SqliteStore, Store, StoreError},
+    store::{IdentityChange, OperatorRow, SqliteStore, Store, StoreError},
 };
 
 /// File name of the store in the data directory.
@@ -84,6 +88,7 @@ pub struct Controller {
     listener: TcpListener,
     address: SocketAddr,
     tls: Arc<rustls::ServerConfig>,
+    authority: Authority,
     store: Arc<SqliteStore>,
     /// What the jobs see of it: the store itself, or something laid over it.
     over: Arc<dyn Store>,
@@ -111,16 +116,18 @@ impl Controller {
         let own = config.clone();
         // Files and keys are slow; they have no place among the runtime's threads.
         let prepared = tokio::task::spawn_blocking(move || prepare(&own)).await;
-        let (tls, ca_pem) = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let (tls, authority) = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let path = config.data.join(STORE_FILE);
         let store = SqliteStore::open(&path, &config.store).await;
         let store = Arc::new(store.map_err(|source| RunError::Store { path, source })?);
         let listen = |source| RunError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let recorded = audit::started(&*store, &ca_pem).await;
-        recorded.map_err(|source| RunError::Store { path: config.data.join(STORE_FILE), source })?;
-        Ok(Self { config, listener, address, tls, over: store.clone(), store, redactor })
+        let recorded = audit::started(&*store, authority.pem()).await;
+        let failed = |source| RunError::Store { path: config.data.join(STORE_FILE), source };
+        recorded.map_err(failed)?;
+        store.change_identity(IdentityChange::FirstAdmin(first_admin(&config))).await.map_err(failed)?;
+        Ok(Self { config, listener, address, tls, authority, over: store.clone(), store, redactor })
     }
 
     /// Lays something over the store: a rehearsal of what happens when it fails at a chosen moment.
@@ -139,7 +146,7 @@ impl Controller {
     /// # Errors
     /// See [`RunError`].
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { config, listener, address, tls, store, over: dyn_store, redactor } = self;
+        let Self { config, listener, address, tls, authority, store, over: dyn_store, redactor } = self;
         let path = config.data.join(STORE_FILE);
         let agents = Agents::open(dyn_store.clone()).await.map_err(|source| RunError::Store { path, source })?;
         let agents = Arc::new(agents);
@@ -150,16 +157,19 @@ impl Controller {
         let jobs =
             Jobs::new(dyn_store.clone(), agents.clone(), config.clone(), redactor, tasks.clone(), streams.clone());
         let jobs = Arc::new(jobs);
+        let (log, known) = (dyn_store.clone(), agents.clone());
+        let access = Arc::new(Access::new(&config, address.port(), authority, log, known, audit.clone()));
         let gateway = Gateway {
             jobs: jobs.clone(),
             agents: agents.clone(),
+            access: access.clone(),
             store: dyn_store.clone(),
             settings: config.link.clone(),
             tasks: tasks.clone(),
             stop: streams.clone(),
         };
         let operators = OperatorApi { jobs, agents, audit: audit.clone() };
-        let routes = server::routes(&config, gateway, operators, AuditApi { audit }, dyn_store);
+        let routes = server::routes(&config, gateway, operators, AuditApi { audit }, access, dyn_store);
         if let Some(file) = &config.ready_file {
             files::replace(file, format!("{address}\n").as_bytes(), files::PUBLIC)?;
         }
@@ -199,7 +209,7 @@ impl Controller {
 }
 
 /// First start without `init` makes the same things.
-fn prepare(config: &Config) -> Result<(Arc<rustls::ServerConfig>, String), RunError> {
+fn prepare(config: &Config) -> Result<(Arc<rustls::ServerConfig>, Authority), RunError> {
     let mut made = setup::ensure_server(config)?;
     if made.iter().any(|made| made.new) {
         made.push(setup::first_operator(config)?);
@@ -213,5 +223,20 @@ fn prepare(config: &Config) -> Result<(Arc<rustls::ServerConfig>, String), RunEr
         files::write_new(&store, &[], files::PRIVATE)?;
     }
     let files = setup::server_files(&config.data)?;
-    Ok((server::tls(&files)?, files.ca_pem))
+    Ok((server::tls(&files)?, setup::authority(config)?))
+}
+
+/// The operator of [`setup::first_operator`]: let in when nobody is, so also when a store was lost.
+fn first_admin(config: &Config) -> OperatorRow {
+    let now = Timestamp::now();
+    OperatorRow {
+        name: setup::FIRST_OPERATOR.to_owned(),
+        role: Role::Admin,
+        sites: Vec::new(),
+        revoked: false,
+        valid_from: Timestamp::UNIX_EPOCH,
+        expires: access::later(now, u64::from(config.certificates.operator_days) * 24 * 3600),
+        added: now,
+        added_by: String::new(),
+    }
 }

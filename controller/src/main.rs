@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
     name = "controller",
     version,
     about,
-    after_help = "Examples:\n  controller init --data /var/lib/gantry --name gantry.example.net\n  controller run --data /var/lib/gantry\n  controller join-file --data /var/lib/gantry --agent bastion-1 --site shanghai --out join.json\n  controller operator-file --data /var/lib/gantry --name li --out ./li\n\nSettings: a TOML file, every key with its default in deploy/config/controller.toml."
+    after_help = "Examples:\n  controller init --data /var/lib/gantry --name gantry.example.net\n  controller run --data /var/lib/gantry\n  controller backup --data /var/lib/gantry --out /backup/gantry-2026-11-27\n  controller operator-file --data /var/lib/gantry --name rescue --out ./rescue\n\nSettings: a TOML file, every key with its default in deploy/config/controller.toml."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -38,7 +38,7 @@ enum Command {
         /// Address of the TLS port.
         #[arg(long, value_name = "ADDR")]
         listen: Option<SocketAddr>,
-        /// URL for profiles and join files, when it is not https://NAME:PORT.
+        /// URL for profiles and join tokens, when it is not https://NAME:PORT.
         #[arg(long)]
         url: Option<String>,
     },
@@ -50,24 +50,16 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         ready_file: Option<PathBuf>,
     },
-    /// Make a join file for an agent: its certificate and key are in it.
-    JoinFile {
+    /// Copy CA, server certificate, settings and the store into a new directory; works beside a running controller. Whoever
+    /// has the copy can be the controller: keep it secret.
+    Backup {
         #[command(flatten)]
         place: Place,
-        /// The agent's id.
-        #[arg(long)]
-        agent: String,
-        /// The agent's site.
-        #[arg(long)]
-        site: String,
-        /// Where to write it.
-        #[arg(long, value_name = "FILE")]
+        /// The directory to make.
+        #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// URL to put into it, when it is not the one of the settings.
-        #[arg(long)]
-        url: Option<String>,
     },
-    /// Make a profile directory for another operator.
+    /// Let somebody in as an admin, here on the controller's host, when no admin is left who could run `ctl operator add`.
     OperatorFile {
         #[command(flatten)]
         place: Place,
@@ -128,23 +120,21 @@ fn carry_out(command: Command) -> Result<(), Box<dyn std::error::Error>> {
             config.ready_file = ready_file.or(config.ready_file);
             serve(config)
         }
-        Command::JoinFile { place, agent, site, out, url } => {
-            let mut config = place.load()?;
-            config.url = url.unwrap_or(config.url);
-            setup::join_file(&config, &agent, &site, &out)?;
-            say(&format!(
-                "made   join file of agent {agent} at site {site}: {}\nnext:  copy it to the agent's host over a safe way, \
-                 then run  agent run --join {}",
-                out.display(),
+        Command::Backup { place, out } => {
+            let made = in_runtime(setup::backup(&place.load()?, &out))?;
+            let mut text: String = made.iter().map(|path| format!("made   {}\n", path.display())).collect();
+            text.push_str(&format!(
+                "next:  keep {} where only you can read it; to restore, make it the data directory of a controller",
                 out.display()
-            ))
+            ));
+            say(&text)
         }
         Command::OperatorFile { place, name, out, url } => {
             let mut config = place.load()?;
             config.url = url.unwrap_or(config.url);
-            let profile = setup::operator_file(&config, &name, &out)?;
+            let profile = in_runtime(setup::let_in(&config, &name, &out))?;
             say(&format!(
-                "made   profile of operator {name}: {}\nnext:  hand the directory to {name}, then run  ctl --profile {} version",
+                "made   profile of operator {name}, an admin: {}\nnext:  hand the directory to {name}, then run  ctl --profile {} version",
                 profile.display(),
                 profile.display()
             ))
@@ -162,11 +152,16 @@ fn init(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     }
     let data = quoted(&config.data);
     text.push_str(&format!(
-        "next:  controller run --data {data}\nthen:  controller join-file --data {data} --agent ID --site SITE --out agent.json\n\
-         and:   ctl --profile {} agents",
-        quoted(&profile)
+        "next:  controller run --data {data}\nthen:  ctl --profile {profile} site add SITE\n\
+         then:  ctl --profile {profile} agent token --site SITE\nand:   agent join TOKEN      (on the bastion host)",
+        profile = quoted(&profile)
     ));
     say(&text)
+}
+
+fn in_runtime<T>(work: impl Future<Output = Result<T, setup::SetupError>>) -> Result<T, Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(work)?)
 }
 
 fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {

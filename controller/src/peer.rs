@@ -1,8 +1,10 @@
 //! Who is at the other end. The certificate alone decides; nothing that a peer says about itself is believed.
 
-use gantry_proto::{AgentId, Code, id::check_name};
-use tonic::{Request, Status};
+use gantry_proto::{AgentId, id::check_name};
+use jiff::Timestamp;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
+
+use crate::authority::issued_at;
 
 /// Every identity is a URI under this one.
 const TRUST_DOMAIN: &str = "spiffe://gantry/";
@@ -29,6 +31,24 @@ pub struct AgentPeer {
     pub site: String,
 }
 
+/// An agent that was let through. In the extensions of every call of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdmittedAgent {
+    /// Which.
+    pub peer: AgentPeer,
+    /// When the certificate was issued that it has shown.
+    pub issued: Timestamp,
+}
+
+/// What a certificate says of who shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Who.
+    pub peer: Peer,
+    /// When the certificate was issued.
+    pub issued: Timestamp,
+}
+
 /// A certificate that names nobody.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
@@ -49,20 +69,6 @@ impl Peer {
         }
     }
 
-    /// Reads the identity of a certificate that the handshake has verified. Two identities are none.
-    pub fn of(der: &[u8]) -> Result<Self, PeerError> {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| PeerError::Unreadable)?;
-        let names = certificate.subject_alternative_name().map_err(|_| PeerError::Unreadable)?;
-        let mut ours = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
-            GeneralName::URI(uri) => uri.strip_prefix(TRUST_DOMAIN),
-            _ => None,
-        });
-        match (ours.next(), ours.next()) {
-            (Some(path), None) => Self::parse(path).ok_or(PeerError::Nobody),
-            _ => Err(PeerError::Nobody),
-        }
-    }
-
     fn parse(path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.split('/').collect();
         match parts[..] {
@@ -75,47 +81,32 @@ impl Peer {
     }
 }
 
-/// In front of the operators' services: puts an [`OperatorName`] into the request, or refuses.
-pub fn require_operator(mut request: Request<()>) -> Result<Request<()>, Status> {
-    match peer_of(&request, "an operator's")? {
-        Peer::Operator(name) => {
-            request.extensions_mut().insert(name);
-            Ok(request)
-        }
-        Peer::Agent(agent) => Err(refuse(format!(
-            "this call is for operators; the certificate shown belongs to agent \"{}\": use an operator's profile, \
-             made by `controller operator-file`",
-            agent.id
-        ))),
+impl Shown {
+    /// Reads a certificate that the handshake has verified. Two identities are none.
+    ///
+    /// # Errors
+    /// See [`PeerError`].
+    pub fn of(der: &[u8]) -> Result<Self, PeerError> {
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|_| PeerError::Unreadable)?;
+        Self::in_certificate(&certificate)
     }
-}
 
-/// In front of the agents' service: puts an [`AgentPeer`] into the request, or refuses.
-pub fn require_agent(mut request: Request<()>) -> Result<Request<()>, Status> {
-    match peer_of(&request, "an agent's")? {
-        Peer::Agent(agent) => {
-            request.extensions_mut().insert(agent);
-            Ok(request)
+    /// As [`Shown::of`].
+    ///
+    /// # Errors
+    /// See [`PeerError`].
+    pub fn in_certificate(certificate: &X509Certificate<'_>) -> Result<Self, PeerError> {
+        let issued = issued_at(certificate.raw_serial());
+        let names = certificate.subject_alternative_name().map_err(|_| PeerError::Unreadable)?;
+        let mut ours = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+            GeneralName::URI(uri) => uri.strip_prefix(TRUST_DOMAIN),
+            _ => None,
+        });
+        match (ours.next(), ours.next()) {
+            (Some(path), None) => Ok(Self { peer: Peer::parse(path).ok_or(PeerError::Nobody)?, issued }),
+            _ => Err(PeerError::Nobody),
         }
-        Peer::Operator(OperatorName(name)) => Err(refuse(format!(
-            "this call is for agents; the certificate shown belongs to operator \"{name}\": use an agent's join file, \
-             made by `controller join-file`"
-        ))),
     }
-}
-
-fn peer_of(request: &Request<()>, whose: &str) -> Result<Peer, Status> {
-    let certificates = request.peer_certs();
-    let leaf = certificates.as_ref().and_then(|chain| chain.first());
-    let Some(leaf) = leaf else {
-        return Err(refuse(format!("this call needs {whose} certificate, and none was shown")));
-    };
-    Peer::of(leaf).map_err(|error| refuse(format!("this call needs {whose} certificate: {error}")))
-}
-
-fn refuse(message: String) -> Status {
-    tracing::warn!(reason = %message, "refused a peer");
-    Code::NotAllowed.status(message)
 }
 
 #[cfg(test)]
@@ -138,6 +129,6 @@ mod tests {
 
     #[test]
     fn rubbish_is_nobody() {
-        assert_eq!(Peer::of(b"no certificate"), Err(PeerError::Unreadable));
+        assert_eq!(Shown::of(b"no certificate"), Err(PeerError::Unreadable));
     }
 }

@@ -31,18 +31,14 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Status,
-    service::{Routes, interceptor::InterceptedService},
-    transport::server::Connected,
-};
+use tonic::{Status, service::Routes, transport::server::Connected};
 use tracing::Instrument as _;
 
 use crate::{
+    access::{ANYBODY_BODY, Access, AccessApi, EnrollmentApi, gate},
     audit::AuditApi,
     config::{Config, Limits, ms},
     gateway::Gateway,
-    peer::{require_agent, require_operator},
     service::OperatorApi,
     setup::ServerFiles,
     store::Store,
@@ -83,9 +79,12 @@ pub(crate) fn tls(files: &ServerFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(files.ca_pem.as_bytes());
-    roots.add(ca.map_err(|error| TlsError::Pem("the CA's certificate", error))?)?;
+    let ca = ca.map_err(|error| TlsError::Pem("the CA's certificate", error))?;
+    roots.add(ca.clone())?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(files.cert_pem.as_bytes()).collect();
-    let chain = chain.map_err(|error| TlsError::Pem("the server's certificate", error))?;
+    let mut chain = chain.map_err(|error| TlsError::Pem("the server's certificate", error))?;
+    // An agent that joins knows only the CA's fingerprint: it needs the certificate to that.
+    chain.push(ca);
     let key = PrivateKeyDer::from_pem_slice(files.key_pem.expose().as_bytes());
     let key = key.map_err(|error| TlsError::Pem("the server's key", error))?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
@@ -128,6 +127,7 @@ pub(crate) fn routes(
     gateway: Gateway,
     operators: OperatorApi,
     audit: AuditApi,
+    access: Arc<Access>,
     store: Arc<dyn Store>,
 ) -> Routes {
     let submit_bytes = config.limits.workbook_bytes.saturating_add(SUBMIT_EXTRA);
@@ -138,14 +138,20 @@ pub(crate) fn routes(
     let link = v1::agent_link_server::AgentLinkServer::new(gateway)
         .max_decoding_message_size(config.link.message_bytes)
         .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let enrollment = EnrollmentApi { access: access.clone() };
+    let enrollment =
+        v1::enrollment_service_server::EnrollmentServiceServer::new(enrollment).max_decoding_message_size(ANYBODY_BODY);
+    let admins = AccessApi { access: access.clone() };
     let mut grpc = Routes::builder();
-    grpc.add_service(InterceptedService::new(jobs, require_operator));
-    grpc.add_service(InterceptedService::new(fleet, require_operator));
-    let audit = v1::audit_service_server::AuditServiceServer::new(audit);
-    grpc.add_service(InterceptedService::new(audit, require_operator));
-    grpc.add_service(InterceptedService::new(link, require_agent));
+    grpc.add_service(jobs);
+    grpc.add_service(fleet);
+    grpc.add_service(v1::audit_service_server::AuditServiceServer::new(audit));
+    grpc.add_service(v1::access_service_server::AccessServiceServer::new(admins));
+    grpc.add_service(enrollment);
+    grpc.add_service(link);
     // tonic's own fallback would answer every unknown page with 200 and a gRPC status.
     let grpc = grpc.routes().into_axum_router().reset_fallback();
+    let grpc = grpc.layer(middleware::from_fn_with_state(access, gate));
     let grpc = grpc.layer(middleware::from_fn_with_state(ms(config.limits.call_ms), traced));
     let app = Router::new().route("/healthz", get(health)).with_state(store).merge(grpc).fallback(not_found);
     Routes::from(app)

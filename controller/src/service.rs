@@ -8,11 +8,12 @@ use gantry_proto::{AgentId, Code, JobId, PROTOCOL, StepId, retry::Fate, v1};
 use tonic::{Request, Response, Status};
 
 use crate::{
+    access::Caller,
     agents::Agents,
-    audit::{Audit, act},
+    audit::{Audit, act, caller},
     jobs::{Checked, Jobs, WatchStream},
     refusal::Refusal,
-    store::JobFilter,
+    store::{JobFilter, JobRow},
 };
 
 /// The operators' services.
@@ -51,21 +52,24 @@ impl v1::job_service_server::JobService for OperatorApi {
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let sites = caller(&request)?.sites;
         let v1::ListJobsRequest { limit, site, active_only, before_job_id } = request.into_inner();
         let before = if before_job_id.is_empty() { None } else { Some(job_id(&before_job_id)?) };
-        let jobs = self.jobs.list(JobFilter { limit, site, active_only, before }).await?;
+        let jobs = self.jobs.list(JobFilter { limit, site, sites, active_only, before }).await?;
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::GetJobResponse>, Status> {
-        let row = self.jobs.find(&request.into_inner().job_id).await?;
+        let caller = caller(&request)?;
+        let row = self.find(&caller, &request.into_inner().job_id).await?;
         let plan = self.jobs.plan(row.id).await?;
         Ok(Response::new(v1::GetJobResponse { job: Some(self.jobs.describe(&row)), plan }))
     }
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<WatchStream>, Status> {
+        let caller = caller(&request)?;
         let v1::WatchJobRequest { job_id, after_seq, no_follow } = request.into_inner();
-        let row = self.jobs.find(&job_id).await?;
+        let row = self.find(&caller, &job_id).await?;
         Ok(Response::new(self.jobs.watch(row, after_seq, no_follow)?))
     }
 
@@ -124,7 +128,8 @@ impl v1::job_service_server::JobService for OperatorApi {
         &self,
         request: Request<v1::GetJobResultRequest>,
     ) -> Result<Response<v1::GetJobResultResponse>, Status> {
-        let row = self.jobs.find(&request.into_inner().job_id).await?;
+        let caller = caller(&request)?;
+        let row = self.find(&caller, &request.into_inner().job_id).await?;
         let result_json = self.jobs.result(&row).await?;
         Ok(Response::new(v1::GetJobResultResponse { job: Some(self.jobs.describe(&row)), result_json }))
     }
@@ -136,7 +141,9 @@ impl v1::fleet_service_server::FleetService for OperatorApi {
         &self,
         request: Request<v1::ListAgentsRequest>,
     ) -> Result<Response<v1::ListAgentsResponse>, Status> {
-        let agents = self.agents.list(&request.into_inner().site).await.map_err(Refusal::from)?;
+        let caller = caller(&request)?;
+        let mut agents = self.agents.list(&request.into_inner().site).await.map_err(Refusal::from)?;
+        agents.retain(|agent| caller.at(&agent.site).is_ok());
         Ok(Response::new(v1::ListAgentsResponse { agents }))
     }
 
@@ -146,6 +153,15 @@ impl v1::fleet_service_server::FleetService for OperatorApi {
     ) -> Result<Response<v1::GetVersionResponse>, Status> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(Response::new(v1::GetVersionResponse { version, protocol: PROTOCOL }))
+    }
+}
+
+impl OperatorApi {
+    /// The job that is meant, if it is the caller's business.
+    async fn find(&self, caller: &Caller, text: &str) -> Result<JobRow, Refusal> {
+        let row = self.jobs.find(text).await?;
+        caller.at(&row.site)?;
+        Ok(row)
     }
 }
 

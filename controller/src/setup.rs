@@ -1,4 +1,4 @@
-//! What `controller init`, `join-file` and `operator-file` make. Nothing that exists is ever overwritten.
+//! What `controller init`, `operator-file` and `backup` make. Nothing that exists is ever overwritten.
 
 use std::{
     net::IpAddr,
@@ -6,17 +6,24 @@ use std::{
 };
 
 use gantry_proto::{
-    JoinFile, OperatorProfile, Secret,
+    OperatorProfile, Secret,
+    audit::{Entry, Outcome},
     id::{IdError, check_name},
     join::OPERATOR_PROFILE_FILE,
+    v1::Role,
 };
+use jiff::Timestamp;
 use x509_parser::prelude::{GeneralName, Pem};
 
 use crate::{
+    STORE_FILE,
+    access::later,
+    audit::act,
     authority::{Authority, AuthorityError},
     config::{CONFIG_FILE, Config},
     files::{self, FileError},
-    peer::{AgentPeer, OperatorName, Peer},
+    peer::{OperatorName, Peer},
+    store::{IdentityChange, OperatorRow, SqliteStore, Store as _, StoreError},
 };
 
 /// Name of the first operator.
@@ -31,7 +38,7 @@ pub enum SetupError {
     /// A certificate.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
-    /// A name of an operator, an agent or a site.
+    /// A name of an operator.
     #[error(transparent)]
     Name(#[from] IdError),
     /// There is no CA to sign with.
@@ -56,6 +63,9 @@ pub enum SetupError {
         /// Why.
         why: String,
     },
+    /// The store.
+    #[error("using the store {}", .0.display())]
+    Store(PathBuf, #[source] StoreError),
     /// Settings or a profile that cannot be written as text.
     #[error("writing {0} as text")]
     Text(&'static str, #[source] Box<dyn std::error::Error + Send + Sync>),
@@ -154,7 +164,7 @@ pub fn server_files(data: &Path) -> Result<ServerFiles, SetupError> {
 /// When the name is unusable, or a file exists.
 pub fn operator_file(config: &Config, name: &str, dir: &Path) -> Result<PathBuf, SetupError> {
     check_name(name)?;
-    let authority = existing_authority(config)?;
+    let authority = authority(config)?;
     let issued =
         authority.issue_peer(&Peer::Operator(OperatorName(name.to_owned())), config.certificates.operator_days)?;
     let (controller, server_name) = config.address();
@@ -179,32 +189,11 @@ pub fn operator_file(config: &Config, name: &str, dir: &Path) -> Result<PathBuf,
     Ok(path)
 }
 
-/// Writes an agent's join file: its key is in it, so it is mode 0600 and never overwritten.
+/// The CA that is there.
 ///
 /// # Errors
-/// When a name is unusable, or the file exists.
-pub fn join_file(config: &Config, agent: &str, site: &str, out: &Path) -> Result<(), SetupError> {
-    let id = agent.parse()?;
-    check_name(site)?;
-    let authority = existing_authority(config)?;
-    let peer = Peer::Agent(AgentPeer { id, site: site.to_owned() });
-    let issued = authority.issue_peer(&peer, config.certificates.agent_days)?;
-    let (controller, server_name) = config.address();
-    let join = JoinFile {
-        controller,
-        server_name,
-        ca_pem: authority.pem().to_owned(),
-        cert_pem: issued.cert_pem,
-        key_pem: issued.key_pem,
-        agent: agent.to_owned(),
-        site: site.to_owned(),
-    };
-    let text = serde_json::to_string_pretty(&join).map_err(|error| SetupError::Text("the join file", error.into()))?;
-    let text = Secret::new(text);
-    Ok(files::write_new(out, text.expose().as_bytes(), files::PRIVATE)?)
-}
-
-fn existing_authority(config: &Config) -> Result<Authority, SetupError> {
+/// When there is none.
+pub fn authority(config: &Config) -> Result<Authority, SetupError> {
     let dir = config.data.join("ca");
     if !dir.exists() {
         return Err(SetupError::NoAuthority(config.data.clone()));
@@ -246,6 +235,90 @@ fn bears_names(cert: &Path, names: &[String]) -> Result<(), SetupError> {
         }
     }
     Ok(())
+}
+
+/// Lets somebody in as an admin, whatever the store says of them, and writes their profile into `dir`: for when nobody is
+/// left who could. Works beside a running controller. Returns the profile's path.
+///
+/// # Errors
+/// When the name is unusable, the directory has a profile, or the store cannot be written.
+pub async fn let_in(config: &Config, name: &str, dir: &Path) -> Result<PathBuf, SetupError> {
+    check_name(name)?;
+    // Nothing is changed for a directory that cannot be used.
+    if dir.join(OPERATOR_PROFILE_FILE).exists() {
+        files::write_new(&dir.join(OPERATOR_PROFILE_FILE), &[], files::PUBLIC)?;
+    }
+    authority(config)?;
+    let store = open_store(config).await?;
+    let now = Timestamp::now();
+    let expires = later(now, u64::from(config.certificates.operator_days) * 24 * 3600);
+    let row = OperatorRow {
+        name: name.to_owned(),
+        role: Role::Admin,
+        sites: Vec::new(),
+        revoked: false,
+        valid_from: now,
+        expires,
+        added: now,
+        added_by: String::new(),
+    };
+    let entry = Entry {
+        act: act::OPERATOR_RESCUE.to_owned(),
+        outcome: Outcome::Done,
+        subject: format!("operator {name}"),
+        detail: "role admin; on the controller's host".to_owned(),
+        ..Entry::default()
+    };
+    let written = match store.append_audit(entry).await {
+        Ok(_) => store.change_identity(IdentityChange::RescueOperator(row)).await,
+        Err(error) => Err(error),
+    };
+    store.close().await;
+    written.map_err(|source| SetupError::Store(config.data.join(STORE_FILE), source))?;
+    let (own, name, dir) = (config.clone(), name.to_owned(), dir.to_owned());
+    let made = tokio::task::spawn_blocking(move || operator_file(&own, &name, &dir)).await;
+    made.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Copies what a controller cannot be made again from into a new directory: CA, server certificate, settings, and the
+/// store as it is at one moment. Works beside a running controller. Put back as its data directory, it is the same
+/// controller.
+///
+/// # Errors
+/// When the directory is there, or a file cannot be read or written.
+pub async fn backup(config: &Config, out: &Path) -> Result<Vec<PathBuf>, SetupError> {
+    if out.symlink_metadata().is_ok() {
+        files::write_new(out, &[], files::PRIVATE)?;
+    }
+    let store = open_store(config).await?;
+    files::private_dir(out)?;
+    let copy = out.join(STORE_FILE);
+    let copied = store.copy_into(&copy).await;
+    store.close().await;
+    copied.map_err(|source| SetupError::Store(copy.clone(), source))?;
+    files::make_private(&copy)?;
+    let mut made = vec![copy];
+    let names = ["ca/ca.pem", "ca/ca.key", "tls/server.pem", "tls/server.key", CONFIG_FILE];
+    for name in names {
+        let (from, to) = (config.data.join(name), out.join(name));
+        if name == CONFIG_FILE && !from.exists() {
+            continue;
+        }
+        files::private_dir(to.parent().unwrap_or(out))?;
+        let text = Secret::new(files::read(&from)?);
+        files::write_new(&to, text.expose().as_bytes(), files::PRIVATE)?;
+        made.push(to);
+    }
+    Ok(made)
+}
+
+async fn open_store(config: &Config) -> Result<SqliteStore, SetupError> {
+    let path = config.data.join(STORE_FILE);
+    if !path.exists() {
+        files::private_dir(&config.data)?;
+        files::write_new(&path, &[], files::PRIVATE)?;
+    }
+    SqliteStore::open(&path, &config.store).await.map_err(|source| SetupError::Store(path, source))
 }
 
 /// The settings that differ between installations; everything else has its default.

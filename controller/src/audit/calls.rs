@@ -18,6 +18,30 @@ pub mod act {
     pub const DECIDE: &str = "job.decide";
     /// `JobService.MoveJob`.
     pub const MOVE: &str = "job.move";
+    /// `AccessService.AddSite`.
+    pub const SITE_ADD: &str = "site.add";
+    /// `AccessService.AddOperator`.
+    pub const OPERATOR_ADD: &str = "operator.add";
+    /// `AccessService.SetOperator`.
+    pub const OPERATOR_SET: &str = "operator.set";
+    /// `AccessService.RevokeOperator`.
+    pub const OPERATOR_REVOKE: &str = "operator.revoke";
+    /// An operator was let in on the controller's host.
+    pub const OPERATOR_RESCUE: &str = "operator.rescue";
+    /// `AccessService.MakeToken`.
+    pub const AGENT_TOKEN: &str = "agent.token";
+    /// `AccessService.ApproveAgent`.
+    pub const AGENT_APPROVE: &str = "agent.approve";
+    /// `AccessService.RevokeAgent`.
+    pub const AGENT_REVOKE: &str = "agent.revoke";
+    /// An agent has joined.
+    pub const AGENT_JOIN: &str = "agent.join";
+    /// An agent's certificate was renewed.
+    pub const AGENT_RENEW: &str = "agent.renew";
+    /// An agent with an expired certificate asks to come back.
+    pub const AGENT_ASK: &str = "agent.ask_return";
+    /// It was given a new certificate.
+    pub const AGENT_RETURN: &str = "agent.return";
     /// The controller has started.
     pub const START: &str = "controller.start";
     /// A call that changes nothing was refused.
@@ -33,6 +57,8 @@ pub enum Call {
     Reads,
     /// It changes something: it takes an [`super::Act`] with this word.
     Acts(&'static str),
+    /// No operator's call: what came of it is recorded with this word.
+    Records(&'static str),
     /// An agent's session: what it tells is in the logs of its jobs; only its refusal is recorded.
     Link,
 }
@@ -55,6 +81,17 @@ pub const CALLS: &[(&str, Call)] = &[
     ("/gantry.v1.FleetService/ListAgents", Call::Reads),
     ("/gantry.v1.FleetService/GetVersion", Call::Reads),
     ("/gantry.v1.AuditService/ListAudit", Call::Reads),
+    ("/gantry.v1.AccessService/AddSite", Call::Acts(act::SITE_ADD)),
+    ("/gantry.v1.AccessService/ListSites", Call::Reads),
+    ("/gantry.v1.AccessService/AddOperator", Call::Acts(act::OPERATOR_ADD)),
+    ("/gantry.v1.AccessService/SetOperator", Call::Acts(act::OPERATOR_SET)),
+    ("/gantry.v1.AccessService/ListOperators", Call::Reads),
+    ("/gantry.v1.AccessService/RevokeOperator", Call::Acts(act::OPERATOR_REVOKE)),
+    ("/gantry.v1.AccessService/MakeToken", Call::Acts(act::AGENT_TOKEN)),
+    ("/gantry.v1.AccessService/ApproveAgent", Call::Acts(act::AGENT_APPROVE)),
+    ("/gantry.v1.AccessService/RevokeAgent", Call::Acts(act::AGENT_REVOKE)),
+    ("/gantry.v1.EnrollmentService/Join", Call::Records(act::AGENT_JOIN)),
+    ("/gantry.v1.EnrollmentService/Return", Call::Records(act::AGENT_RETURN)),
     ("/gantry.v1.AgentLink/Open", Call::Link),
 ];
 
@@ -62,7 +99,7 @@ impl Call {
     /// The word under which a refused call is recorded.
     pub(super) fn word(path: &str) -> &'static str {
         match CALLS.iter().find(|(own, _)| *own == path) {
-            Some((_, Self::Acts(word))) => word,
+            Some((_, Self::Acts(word) | Self::Records(word))) => word,
             _ => act::CALL,
         }
     }

@@ -30,8 +30,8 @@ pub use calls::{CALLS, Call, act};
 
 use self::refused::Refusals;
 use crate::{
+    access::Caller,
     config,
-    peer::OperatorName,
     refusal::Refusal,
     store::{Store, StoreError},
 };
@@ -64,6 +64,7 @@ pub struct Who {
 pub struct Act {
     audit: Arc<Audit>,
     entry: Entry,
+    caller: Caller,
     /// Number of the record that says it is about to be carried out.
     asked: Option<u64>,
     /// Not carried out, although the call has an answer.
@@ -108,8 +109,9 @@ impl Audit {
     /// [`Code::NotAllowed`] when it is not known who asks.
     pub fn act<T>(self: &Arc<Self>, request: Request<T>, act: &str) -> Result<(Act, T), Status> {
         let who = Who::of(&request)?;
+        let caller = caller(&request)?;
         let entry = Entry { act: act.to_owned(), ..who.entry() };
-        let act = Act { audit: self.clone(), entry, asked: None, rejected: false, settled: false };
+        let act = Act { audit: self.clone(), entry, caller, asked: None, rejected: false, settled: false };
         Ok((act, request.into_inner()))
     }
 
@@ -148,9 +150,8 @@ impl Who {
     /// # Errors
     /// [`Code::NotAllowed`] when nobody has looked at the certificate.
     pub fn of<T>(request: &Request<T>) -> Result<Self, Status> {
-        let name = request.extensions().get::<OperatorName>().map(|name| name.0.clone());
-        let name = name.ok_or_else(|| Code::NotAllowed.status("this call needs an operator's certificate"))?;
-        Ok(Self { name, role: "operator".to_owned(), remote: request.remote_addr() })
+        let caller = caller(request)?;
+        Ok(Self { name: caller.name, role: caller.role.word().to_owned(), remote: request.remote_addr() })
     }
 
     fn entry(&self) -> Entry {
@@ -163,7 +164,21 @@ impl Who {
     }
 }
 
+/// Who makes a call of the operators.
+///
+/// # Errors
+/// [`Code::NotAllowed`] when the gate has not seen the call.
+pub fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Code::NotAllowed.status("this call needs an operator's certificate"))
+}
+
 impl Act {
+    /// Who does it.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// What it is about, to be filled before it is asked for.
     pub fn about(&mut self) -> &mut Entry {
         &mut self.entry

@@ -99,7 +99,7 @@ impl Jobs {
             let (Some(plan), Some(new), Some(found)) = (outcome.plan, &checked.plan, outcome.secrets) else {
                 return Ok(Retried::Rejected(checked));
             };
-            let agent = self.agents.choose(row.agent.as_str(), "").await?;
+            let agent = self.agents.choose(row.agent.as_str(), "", &[]).await?;
             let sealed = sealed::seal(&found, row.id, &agent.id, &agent.sealing_key).map_err(|error| {
                 let message = format!("the secrets cannot be sealed to agent \"{}\": {error}", agent.id);
                 Refusal::new(Code::AgentUnknown, message)

@@ -120,7 +120,7 @@ impl Jobs {
         if wanted == row.agent.as_str() && !refused {
             return bad(format!("job {} is at agent {wanted} already: see `ctl show {}`", row.id, row.id));
         }
-        let agent = self.agents.choose(wanted, "").await?;
+        let agent = self.agents.choose(wanted, "", &[]).await?;
         if agent.site != row.site {
             return bad(format!(
                 "agent {wanted} is at site \"{}\" and job {} at \"{}\": choose one of `ctl agents --site {}`",

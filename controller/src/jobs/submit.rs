@@ -45,6 +45,8 @@ pub struct Submission {
     pub site: String,
     /// Keep what was made when the job fails; `None`: as the plan says.
     pub keep_on_failure: Option<bool>,
+    /// Only these sites are the operator's business; empty for all.
+    pub sites: Vec<String>,
     /// The operator, by the certificate.
     pub by: String,
 }
@@ -80,7 +82,7 @@ impl Jobs {
     /// # Errors
     /// [`Code::JobConflict`], [`Code::TargetBusy`], or why no agent could be chosen; nothing is stored then.
     pub async fn submit(&self, wish: Submission) -> Result<Submitted, Refusal> {
-        let Submission { job, workbook, file_name, overrides, agent, site, keep_on_failure, by } = wish;
+        let Submission { job, workbook, file_name, overrides, agent, site, keep_on_failure, sites, by } = wish;
         let (mut outcome, _held) = self.planned(workbook, overrides).await?;
         let checked = checked(&mut outcome)?;
         let (Some(plan), Some(document), Some(secrets)) = (outcome.plan, &checked.plan, outcome.secrets) else {
@@ -88,10 +90,13 @@ impl Jobs {
         };
         let mut problems = checked.problems;
         if let Some(known) = self.store.job(job).await? {
+            if !sites.is_empty() && !sites.contains(&known.site) {
+                return Err(Refusal::new(Code::NotAllowed, "this job id belongs to a job of a site that is not yours"));
+            }
             return self.known(known, &document.sha256, problems);
         }
 
-        let agent = self.agents.choose(&agent, &site).await?;
+        let agent = self.agents.choose(&agent, &site, &sites).await?;
         problems.extend(no_fitting_iso(&plan, &agent));
         let sealed = sealed::seal(&secrets, job, &agent.id, &agent.sealing_key).map_err(|error| {
             let message = format!(

@@ -36,6 +36,7 @@ impl OperatorApi {
             agent,
             site: request.site,
             keep_on_failure,
+            sites: act.caller().sites.clone(),
             by: act.asked().await?,
         };
         let outcome = match self.jobs.submit(wish).await? {
@@ -223,6 +224,7 @@ impl OperatorApi {
         request_id.clone_into(&mut act.about().request_id);
         let row = self.jobs.find(text).await?;
         act.on(&self.jobs.describe(&row));
+        act.caller().at(&row.site)?;
         Ok(row)
     }
 }

@@ -5,6 +5,7 @@
 //! there is not written again, and one that would leave a gap is refused.
 
 mod fold;
+mod identity;
 mod moving;
 mod sqlite;
 
@@ -19,6 +20,9 @@ use gantry_proto::{
 use jiff::Timestamp;
 
 pub use fold::{Progress, cancel_stage};
+pub use identity::{
+    EnrolledRow, IdentityChange, IdentityChanged, IdentityRefused, Joining, OperatorRow, SiteRow, TokenRow,
+};
 pub use moving::{Relocate, Relocated};
 pub use sqlite::{SqliteStore, Stats};
 
@@ -292,6 +296,8 @@ pub struct JobFilter {
     pub limit: u32,
     /// Only this site; empty for all.
     pub site: String,
+    /// Only these sites, which are all that the operator has; empty for all.
+    pub sites: Vec<String>,
     /// Only jobs that have not ended.
     pub active_only: bool,
     /// Only jobs with a smaller id.
@@ -393,6 +399,19 @@ pub trait Store: Send + Sync + 'static {
     async fn audit(&self, filter: AuditFilter) -> Result<Vec<Record>, StoreError>;
     /// The last record of the audit log; [`Head::NONE`] when there is none.
     async fn audit_head(&self) -> Result<Head, StoreError>;
+
+    /// Changes who may come in.
+    async fn change_identity(&self, change: IdentityChange) -> Result<IdentityChanged, StoreError>;
+    /// One operator.
+    async fn operator(&self, name: &str) -> Result<Option<OperatorRow>, StoreError>;
+    /// All operators, by name.
+    async fn operators(&self) -> Result<Vec<OperatorRow>, StoreError>;
+    /// One agent that has joined.
+    async fn enrolled(&self, agent: &AgentId) -> Result<Option<EnrolledRow>, StoreError>;
+    /// All agents that have joined, by site and id.
+    async fn enrollments(&self) -> Result<Vec<EnrolledRow>, StoreError>;
+    /// All sites, by name.
+    async fn sites(&self) -> Result<Vec<SiteRow>, StoreError>;
 
     /// Ends the writer after what is queued.
     async fn close(&self);

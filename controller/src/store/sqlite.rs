@@ -1,6 +1,7 @@
 //! The store in one SQLite file: WAL, `synchronous=FULL`, one writer that commits in groups, readers beside it.
 
 mod audit;
+mod identity;
 mod operations;
 mod rows;
 mod schema;
@@ -31,8 +32,9 @@ use self::{
     writer::{Operation, Queued, Waiting, Writer},
 };
 use super::{
-    Again, AgentRow, Appended, AuditFilter, Begun, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport,
-    OrderRow, Position, Relocate, Relocated, Store, StoreError, Wish, Wished,
+    Again, AgentRow, Appended, AuditFilter, Begun, Cancel, Cancelled, EnrolledRow, IdentityChange, IdentityChanged,
+    Inserted, JobFilter, JobRow, NewJob, OperatorRow, OrderReport, OrderRow, Position, Relocate, Relocated, SiteRow,
+    Store, StoreError, Wish, Wished,
 };
 use crate::config;
 
@@ -85,6 +87,16 @@ impl SqliteStore {
         tasks.spawn(writer.run());
         tasks.close();
         Ok(Self { queue, readers, stop, tasks, stats })
+    }
+
+    /// Writes the whole store, as it is at one moment, into a file that is not there yet.
+    ///
+    /// # Errors
+    /// When the engine cannot read or write.
+    pub async fn copy_into(&self, path: &Path) -> Result<(), StoreError> {
+        let mut connection = self.readers.acquire().await?;
+        sqlx::query("VACUUM INTO ?1").bind(path.to_string_lossy().into_owned()).execute(&mut *connection).await?;
+        Ok(())
     }
 
     /// Counters of the writer.
@@ -164,12 +176,14 @@ impl Store for SqliteStore {
         let rows = sqlx::query(
             "SELECT * FROM job_rows
              WHERE (?1 = '' OR site = ?1) AND (?2 = 0 OR active = 1) AND (?3 IS NULL OR id < ?3)
+                   AND (?5 = '[]' OR site IN (SELECT value FROM json_each(?5)))
              ORDER BY id DESC LIMIT ?4",
         )
         .bind(filter.site)
         .bind(i64::from(filter.active_only))
         .bind(filter.before.map(|id| id.to_string()))
         .bind(i64::from(filter.limit))
+        .bind(serde_json::Value::from_iter(filter.sites).to_string())
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(rows::job).collect()
@@ -273,6 +287,30 @@ impl Store for SqliteStore {
 
     async fn audit_head(&self) -> Result<Head, StoreError> {
         audit::head(&self.readers).await
+    }
+
+    async fn change_identity(&self, change: IdentityChange) -> Result<IdentityChanged, StoreError> {
+        self.write(identity::ChangeIdentity(change)).await
+    }
+
+    async fn operator(&self, name: &str) -> Result<Option<OperatorRow>, StoreError> {
+        identity::operator(&self.readers, name).await
+    }
+
+    async fn operators(&self) -> Result<Vec<OperatorRow>, StoreError> {
+        identity::operators(&self.readers).await
+    }
+
+    async fn enrolled(&self, agent: &AgentId) -> Result<Option<EnrolledRow>, StoreError> {
+        identity::enrolled(&self.readers, agent).await
+    }
+
+    async fn enrollments(&self) -> Result<Vec<EnrolledRow>, StoreError> {
+        identity::enrollments(&self.readers).await
+    }
+
+    async fn sites(&self) -> Result<Vec<SiteRow>, StoreError> {
+        identity::sites(&self.readers).await
     }
 
     async fn close(&self) {

@@ -59,7 +59,7 @@ fn refused(status: &Status, word: &str) {
 #[tokio::test]
 async fn an_agent_is_no_operator_and_an_operator_is_no_agent() {
     let mut lab = Lab::start().await;
-    let join = lab.join("a1", "s1");
+    let join = lab.join("a1", "s1").await;
     let agent = Identity::from_pem(&join.cert_pem, join.key_pem.expose());
     for (call, answer) in as_operator(lab.channel(Some(agent)).await).await {
         refused(&answer.expect_err(call), "agent \"a1\"");

@@ -17,7 +17,7 @@ type Client = v1::job_service_client::JobServiceClient<tonic::transport::Channel
 /// A job that failed in its second step, and what it had made was kept.
 async fn failed_and_kept() -> (Lab, FakeAgent, SealingKey, Client, JobId) {
     let (lab, key) = (Lab::start().await, SealingKey::generate());
-    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
     let start = agent.order().await;
@@ -42,7 +42,7 @@ fn retry(job: JobId) -> v1::RetryJobRequest {
 #[tokio::test]
 async fn a_pause_is_claimed_only_when_the_agent_says_so() {
     let (mut lab, key) = (Lab::start().await, SealingKey::generate());
-    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
     agent.order().await;
@@ -70,7 +70,7 @@ async fn a_pause_is_claimed_only_when_the_agent_says_so() {
 #[tokio::test]
 async fn a_refused_pause_is_told_with_the_job() {
     let (mut lab, key) = (Lab::start().await, SealingKey::generate());
-    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
     agent.order().await;

@@ -4,9 +4,9 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use gantry_controller::{
     STORE_FILE,
+    access::Caller,
     audit::{Audit, AuditApi, CALLS, Call, Who, act},
     config,
-    peer::OperatorName,
     refusal::Refusal,
     store::{AuditFilter, SqliteStore, Store as _},
 };
@@ -77,7 +77,7 @@ fn all() -> AuditFilter {
 
 fn by<T>(name: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.extensions_mut().insert(OperatorName(name.to_owned()));
+    request.extensions_mut().insert(Caller { name: name.to_owned(), role: v1::Role::Operator, sites: Vec::new() });
     request
 }
 
@@ -98,7 +98,7 @@ fn about(record: &Record) -> (&str, Outcome, u64) {
 #[tokio::test]
 async fn an_act_is_recorded_before_and_after_with_who_where_what_and_the_plan() {
     let mut lab = Lab::start().await;
-    let agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&SealingKey::generate())).await.unwrap();
+    let agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&SealingKey::generate())).await.unwrap();
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
     let pause =
@@ -115,24 +115,29 @@ async fn an_act_is_recorded_before_and_after_with_who_where_what_and_the_plan() 
         [
             (BEGIN, Outcome::Done, 0),
             (act::START, Outcome::Done, 0),
+            (act::SITE_ADD, Outcome::Asked, 0),
+            (act::SITE_ADD, Outcome::Done, 3),
+            (act::AGENT_TOKEN, Outcome::Asked, 0),
+            (act::AGENT_TOKEN, Outcome::Done, 5),
+            (act::AGENT_JOIN, Outcome::Done, 0),
             (act::SUBMIT, Outcome::Asked, 0),
-            (act::SUBMIT, Outcome::Done, 3),
+            (act::SUBMIT, Outcome::Done, 8),
             (act::PAUSE, Outcome::Asked, 0),
-            (act::PAUSE, Outcome::Done, 5),
+            (act::PAUSE, Outcome::Done, 10),
         ]
     );
-    for record in &records[2..] {
+    for record in &records[7..] {
         let Entry { operator, role, remote, job: about, .. } = &record.entry;
-        assert_eq!((operator.as_str(), role.as_str(), about.as_str()), ("admin", "operator", &*job.to_string()));
+        assert_eq!((operator.as_str(), role.as_str(), about.as_str()), ("admin", "admin", &*job.to_string()));
         let remote: SocketAddr = remote.parse().unwrap();
         assert!(remote.ip().is_loopback());
     }
-    assert_eq!(records[2].entry.detail, "workbook planning.xlsx");
-    for record in &records[3..] {
+    assert_eq!(records[7].entry.detail, "workbook planning.xlsx");
+    for record in &records[8..] {
         let Entry { site, agent, plan_sha256, .. } = &record.entry;
         assert_eq!((site.as_str(), agent.as_str(), plan_sha256), ("s1", "a1", &plan), "{record:?}");
     }
-    for record in &records[4..] {
+    for record in &records[9..] {
         assert_eq!((record.entry.detail.as_str(), record.entry.request_id.as_str()), ("lunch", "r1"));
     }
     drop(agent);
@@ -146,7 +151,7 @@ async fn no_act_of_the_contract_goes_by_without_a_record() {
     let (before, _) = lab.audit().await;
     let acts = CALLS.iter().filter_map(|(path, call)| match call {
         Call::Acts(word) => Some((*path, *word)),
-        Call::Reads | Call::Link => None,
+        Call::Reads | Call::Records(_) | Call::Link => None,
     });
     let acts: Vec<_> = acts.collect();
     assert!(acts.len() >= 8);
@@ -190,7 +195,7 @@ async fn a_refusal_behind_the_record_says_why() {
 #[tokio::test]
 async fn what_cannot_be_recorded_does_not_happen() {
     let mut lab = Lab::start().await;
-    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&SealingKey::generate())).await.unwrap();
+    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&SealingKey::generate())).await.unwrap();
     let (mut client, job) = (lab.jobs().await, JobId::new());
     let mut file = file(&lab.config.data.join(STORE_FILE)).await;
     let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no room'); END";

@@ -16,7 +16,7 @@ type Client = v1::job_service_client::JobServiceClient<tonic::transport::Channel
 /// A job whose event 3 asks.
 async fn asking() -> (Lab, FakeAgent, Client, JobId) {
     let (lab, key) = (Lab::start().await, SealingKey::generate());
-    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
     let start = agent.order().await;

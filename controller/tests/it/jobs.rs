@@ -20,7 +20,7 @@ const CLOUDTOWER_IP: &str = "127.30.40.20";
 
 async fn lab_with_agent() -> (Lab, FakeAgent, SealingKey) {
     let (lab, key) = (Lab::start().await, SealingKey::generate());
-    let agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     (lab, agent, key)
 }
 
@@ -128,8 +128,8 @@ async fn the_agent_is_chosen_or_the_choice_is_told() {
     let iso =
         v1::IsoFile { name: "cloudtower-v0.0.1.oe1.x86_64.iso".into(), version: "v0.0.1".into(), ..Default::default() };
     let said = v1::Hello { isos: vec![iso], ..hello(&key) };
-    let _a = FakeAgent::dial(&lab, &lab.join("a1", "s1"), said).await.unwrap();
-    let _b = FakeAgent::dial(&lab, &lab.join("b1", "s2"), hello(&key)).await.unwrap();
+    let _a = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, said).await.unwrap();
+    let _b = FakeAgent::dial(&lab, &lab.join("b1", "s2").await, hello(&key)).await.unwrap();
     let ambiguous = submit(&mut client, submission(JobId::new())).await.unwrap_err();
     assert_eq!(Code::of(&ambiguous), Some(Code::AgentAmbiguous));
     assert!(ambiguous.message().contains("a1") && ambiguous.message().contains("b1"), "{ambiguous:?}");
@@ -219,7 +219,7 @@ async fn a_watch_shows_contact_samples_and_the_end() {
 #[tokio::test]
 async fn too_many_watchers_are_told_so() {
     let mut lab = Lab::with(|config| config.limits.watchers = 1).await;
-    let _agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&SealingKey::generate())).await.unwrap();
+    let _agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&SealingKey::generate())).await.unwrap();
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
     let first = watch(&mut client, job, 0).await;
@@ -288,7 +288,7 @@ async fn a_job_whose_agent_never_got_the_start_is_cancelled_at_once() {
     assert_eq!(result["deploy_cloudtower"]["ip"], CLOUDTOWER_IP);
 
     // The agent that comes back hears nothing of it; the target is free again.
-    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     let next_job = JobId::new();
     submit(&mut client, submission(next_job)).await.unwrap();
     assert_eq!(agent.order().await.job_id, next_job.to_string());
@@ -306,7 +306,7 @@ async fn a_start_that_was_sent_is_cancelled_by_the_agent_and_both_orders_come_ag
     let request = v1::CancelJobRequest { job_id: job.to_string(), reason: String::new(), request_id: String::new() };
     let asked = client.cancel_job(request).await.unwrap().into_inner().job.unwrap();
     assert_eq!((asked.state(), asked.cancel()), (v1::JobState::Queued, v1::CancelStage::Requested));
-    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     let (first, second) = (agent.order().await, agent.order().await);
     assert!(matches!(first.kind, Some(v1::order::Kind::Start(_))));
     assert!(matches!(second.kind, Some(v1::order::Kind::Cancel(_))));

@@ -2,16 +2,18 @@
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
 
-use gantry_controller::{Config, Controller, setup};
+use gantry_controller::{Config, Controller};
 use gantry_proto::{
-    JobId, JoinFile, Redactor,
+    JobId, JoinFile, JoinToken, Redactor, Secret,
     audit::{Head, Record},
     v1::{
-        self, audit_service_client::AuditServiceClient, fleet_service_client::FleetServiceClient,
+        self, access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
+        enrollment_service_client::EnrollmentServiceClient, fleet_service_client::FleetServiceClient,
         job_service_client::JobServiceClient,
     },
 };
 use gantry_sim::workbook::Workbook;
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -90,10 +92,51 @@ impl Lab {
         std::fs::read_to_string(self.config.data.join("ca/ca.pem")).unwrap()
     }
 
-    pub(crate) fn join(&self, agent: &str, site: &str) -> JoinFile {
-        let path = self.path(&format!("{agent}-{}.json", JobId::new()));
-        setup::join_file(&self.config, agent, site, &path).unwrap();
-        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    /// A new agent of a site; the one that had the name before has it no more.
+    pub(crate) async fn join(&self, agent: &str, site: &str) -> JoinFile {
+        let token = self.token(agent, site).await;
+        self.join_with(&token, "", &KeyPair::generate().unwrap()).await.unwrap()
+    }
+
+    /// A token for an agent; an empty name leaves it to the agent.
+    pub(crate) async fn token(&self, agent: &str, site: &str) -> JoinToken {
+        let mut admin = self.admin().await;
+        admin.add_site(v1::AddSiteRequest { site: site.into() }).await.unwrap();
+        let wish = v1::MakeTokenRequest { site: site.into(), agent_id: agent.into(), life_s: 0 };
+        let token = admin.make_token(wish).await.unwrap().into_inner().token;
+        JoinToken::parse(&token).unwrap()
+    }
+
+    /// Uses a token with a key, as `agent join` does.
+    pub(crate) async fn join_with(&self, token: &JoinToken, name: &str, key: &KeyPair) -> Result<JoinFile, Status> {
+        let mut client = EnrollmentServiceClient::new(self.channel(None).await);
+        let wish = v1::JoinRequest {
+            secret: token.secret.to_vec(),
+            agent_id: name.into(),
+            request_der: request(key),
+            version: "0.1.0".into(),
+        };
+        let v1::JoinResponse { cert_pem, ca_pem, agent_id, site } = client.join(wish).await?.into_inner();
+        let key_pem = Secret::new(key.serialize_pem());
+        let (controller, server_name) = (token.controller.clone(), token.server_name.clone());
+        Ok(JoinFile { controller, server_name, ca_pem, cert_pem, key_pem, agent: agent_id, site })
+    }
+
+    pub(crate) async fn admin(&self) -> AccessServiceClient<Channel> {
+        AccessServiceClient::new(self.channel(Some(self.operator_identity())).await)
+    }
+
+    /// A new operator with a role, limited to sites unless there are none.
+    pub(crate) async fn operator(&self, name: &str, role: v1::Role, sites: &[&str]) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let wish = v1::AddOperatorRequest {
+            operator: name.into(),
+            role: role.into(),
+            sites: sites.iter().map(|site| (*site).to_owned()).collect(),
+            request_der: request(&key),
+        };
+        let answer = self.admin().await.add_operator(wish).await.unwrap().into_inner();
+        Identity::from_pem(answer.cert_pem, key.serialize_pem())
     }
 
     pub(crate) fn operator_identity(&self) -> Identity {
@@ -157,6 +200,11 @@ impl Lab {
         let _ = soon("answer", stream.read_to_end(&mut answer)).await;
         String::from_utf8(answer).unwrap()
     }
+}
+
+/// A certificate request of a key, PKCS#10, DER.
+pub(crate) fn request(key: &KeyPair) -> Vec<u8> {
+    CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
 }
 
 /// A client that trusts one CA and shows no certificate.

@@ -19,7 +19,7 @@ fn position(job: JobId, epoch: u32, last_seq: u64) -> v1::JobPosition {
 #[tokio::test]
 async fn a_hello_that_cannot_work_is_refused_with_a_remedy() {
     let mut lab = Lab::start().await;
-    let (join, key) = (lab.join("a1", "s1"), SealingKey::generate());
+    let (join, key) = (lab.join("a1", "s1").await, SealingKey::generate());
     let good = hello(&key);
     let cases = [
         (v1::Hello { protocol: 9, ..good.clone() }, Code::Incompatible, "protocol 9"),
@@ -49,8 +49,8 @@ async fn the_certificate_says_who_the_agent_is_and_the_fleet_shows_it() {
     let key = SealingKey::generate();
     let iso = v1::IsoFile { name: "cloudtower-v4.6.2.oe2003.x86_64.iso".into(), size: 7, ..Default::default() };
     let said = v1::Hello { isos: vec![iso], ..hello(&key) };
-    let agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), said).await.unwrap();
-    let _other = FakeAgent::dial(&lab, &lab.join("b1", "s2"), hello(&key)).await.unwrap();
+    let agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, said).await.unwrap();
+    let _other = FakeAgent::dial(&lab, &lab.join("b1", "s2").await, hello(&key)).await.unwrap();
     let mut fleet = lab.fleet().await;
     let all = fleet.list_agents(v1::ListAgentsRequest::default()).await.unwrap().into_inner().agents;
     assert_eq!(all.iter().map(|agent| agent.agent_id.as_str()).collect::<Vec<_>>(), ["a1", "b1"]);
@@ -82,7 +82,7 @@ async fn until_first(fleet: &mut FleetServiceClient<Channel>, wanted: impl Fn(&v
 #[tokio::test]
 async fn after_a_reconnect_only_missing_events_are_asked_for() {
     let mut lab = Lab::start().await;
-    let (join, key) = (lab.join("a1", "s1"), SealingKey::generate());
+    let (join, key) = (lab.join("a1", "s1").await, SealingKey::generate());
     let mut agent = FakeAgent::dial(&lab, &join, hello(&key)).await.unwrap();
     let job = JobId::new();
     let mut client = lab.jobs().await;
@@ -118,7 +118,7 @@ async fn after_a_reconnect_only_missing_events_are_asked_for() {
 #[tokio::test]
 async fn a_gap_ends_the_session_and_late_events_do_not() {
     let mut lab = Lab::start().await;
-    let (join, key) = (lab.join("a1", "s1"), SealingKey::generate());
+    let (join, key) = (lab.join("a1", "s1").await, SealingKey::generate());
     let mut agent = FakeAgent::dial(&lab, &join, hello(&key)).await.unwrap();
     let job = JobId::new();
     submit(&mut lab.jobs().await, submission(job)).await.unwrap();
@@ -138,7 +138,7 @@ async fn a_gap_ends_the_session_and_late_events_do_not() {
 #[tokio::test]
 async fn the_newer_session_takes_over() {
     let mut lab = Lab::start().await;
-    let (join, key) = (lab.join("a1", "s1"), SealingKey::generate());
+    let (join, key) = (lab.join("a1", "s1").await, SealingKey::generate());
     let mut older = FakeAgent::dial(&lab, &join, hello(&key)).await.unwrap();
     let mut newer = FakeAgent::dial(&lab, &join, hello(&key)).await.unwrap();
     assert!(matches!(older.hear().await.unwrap(), Some(Down::Goodbye(bye)) if bye.reason.contains("newer session")));
@@ -151,7 +151,7 @@ async fn the_newer_session_takes_over() {
 #[tokio::test]
 async fn a_silent_agent_is_let_go_and_a_talking_one_is_not() {
     let mut lab = Lab::with(|config| (config.link.heartbeat_ms, config.link.silence_ms) = (100, 1000)).await;
-    let (join, key) = (lab.join("a1", "s1"), SealingKey::generate());
+    let (join, key) = (lab.join("a1", "s1").await, SealingKey::generate());
     let mut silent = FakeAgent::dial(&lab, &join, hello(&key)).await.unwrap();
     assert!(matches!(silent.hear().await.unwrap(), Some(Down::Goodbye(_))));
     assert!(silent.hear().await.unwrap().is_none());
@@ -172,7 +172,7 @@ async fn a_silent_agent_is_let_go_and_a_talking_one_is_not() {
 #[tokio::test]
 async fn a_message_beyond_the_bound_is_refused_and_the_peer_hears_why() {
     let mut lab = Lab::start().await;
-    let (join, key) = (lab.join("a1", "s1"), SealingKey::generate());
+    let (join, key) = (lab.join("a1", "s1").await, SealingKey::generate());
     let mut agent = FakeAgent::dial(&lab, &join, hello(&key)).await.unwrap();
     let isos = vec![v1::IsoFile { name: "x".repeat(5 << 20), ..Default::default() }];
     agent.say(Up::Isos(v1::IsoList { isos })).await;
@@ -184,7 +184,7 @@ async fn a_message_beyond_the_bound_is_refused_and_the_peer_hears_why() {
 #[tokio::test]
 async fn a_shutdown_says_goodbye_with_a_delay() {
     let mut lab = Lab::start().await;
-    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&SealingKey::generate())).await.unwrap();
+    let mut agent = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&SealingKey::generate())).await.unwrap();
     lab.shut();
     assert!(matches!(agent.hear().await.unwrap(), Some(Down::Goodbye(bye)) if bye.retry_after_ms == 1000));
     drop(agent);

@@ -6,6 +6,7 @@ mod again;
 mod agent;
 mod audit;
 mod decide;
+mod enrollment;
 mod jobs;
 mod lab;
 mod link;

@@ -29,8 +29,8 @@ struct Site {
 impl Site {
     async fn new() -> Self {
         let (lab, keys) = (Lab::start().await, [SealingKey::generate(), SealingKey::generate()]);
-        let a = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&keys[0])).await.unwrap();
-        let b = FakeAgent::dial(&lab, &lab.join("b1", "s1"), hello(&keys[1])).await.unwrap();
+        let a = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&keys[0])).await.unwrap();
+        let b = FakeAgent::dial(&lab, &lab.join("b1", "s1").await, hello(&keys[1])).await.unwrap();
         let (mut client, job) = (lab.jobs().await, JobId::new());
         let request = v1::SubmitJobRequest { agent_id: "a1".into(), ..submission(job) };
         submit(&mut client, request).await.unwrap();
@@ -86,7 +86,7 @@ impl Site {
         let (job_id, key) = (self.job.to_string(), &self.keys[usize::from(agent != "a1")]);
         let position = v1::JobPosition { job_id, epoch, last_seq, acked_seq: 0, finished: false };
         let said = v1::Hello { jobs: vec![position], ..hello(key) };
-        FakeAgent::dial(&self.lab, &self.lab.join(agent, "s1"), said).await.unwrap()
+        FakeAgent::dial(&self.lab, &self.lab.join(agent, "s1").await, said).await.unwrap()
     }
 
     /// Moves the job to the second agent, on the word that the first one is off, and returns the order.
@@ -172,7 +172,7 @@ async fn a_job_moves_when_its_agent_has_let_go_and_not_before() {
 #[tokio::test]
 async fn what_cannot_be_moved_is_told_and_nothing_is_stored() {
     let mut site = Site::at_work().await;
-    let _far = FakeAgent::dial(&site.lab, &site.lab.join("c1", "s2"), hello(&site.keys[0])).await.unwrap();
+    let _far = FakeAgent::dial(&site.lab, &site.lab.join("c1", "s2").await, hello(&site.keys[0])).await.unwrap();
     for (to, wanted, word) in [
         ("a1", Code::BadRequest, "at agent a1 already"),
         ("", Code::BadRequest, "which agent"),
@@ -198,12 +198,12 @@ async fn what_cannot_be_moved_is_told_and_nothing_is_stored() {
 #[tokio::test]
 async fn a_start_that_was_never_sent_moves_at_once() {
     let (mut lab, key) = (Lab::start().await, SealingKey::generate());
-    let a = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let a = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     drop(a);
     lab.first_agent_is_gone().await;
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, submission(job)).await.unwrap();
-    let mut b = FakeAgent::dial(&lab, &lab.join("b1", "s1"), hello(&key)).await.unwrap();
+    let mut b = FakeAgent::dial(&lab, &lab.join("b1", "s1").await, hello(&key)).await.unwrap();
     let wish = v1::MoveJobRequest {
         job_id: job.to_string(),
         agent_id: "b1".into(),
@@ -213,7 +213,7 @@ async fn a_start_that_was_never_sent_moves_at_once() {
     assert!(client.move_job(wish).await.unwrap().into_inner().moved);
     let (_, taken) = take_over(&mut b).await;
     assert_eq!((taken.last_seq, taken.facts.len(), taken.from.unwrap().confirmed), (0, 0, true));
-    let mut a = FakeAgent::dial(&lab, &lab.join("a1", "s1"), hello(&key)).await.unwrap();
+    let mut a = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, hello(&key)).await.unwrap();
     let next = JobId::new();
     b.tell_events(job, wire(1, 2, vec![finished(JobOutcome::Failed)])).await;
     let request = v1::SubmitJobRequest { agent_id: "a1".into(), ..submission(next) };
@@ -270,7 +270,7 @@ async fn the_word_that_its_agent_is_off_replaces_a_move_that_waits() {
     let mut site = Site::at_work().await;
     let wish = site.wish("b1", "m1");
     site.ask(wish).await.unwrap();
-    let _c = FakeAgent::dial(&site.lab, &site.lab.join("c1", "s1"), hello(&site.keys[0])).await.unwrap();
+    let _c = FakeAgent::dial(&site.lab, &site.lab.join("c1", "s1").await, hello(&site.keys[0])).await.unwrap();
     let wish = site.wish("c1", "m2");
     let (refused, message) = code(site.ask(wish).await);
     assert!(refused == Code::JobState && message.contains("on its way to agent b1"), "{message}");
@@ -355,7 +355,7 @@ async fn an_undo_goes_on_at_the_next_agent_and_the_one_after_it() {
     assert!(taken.undo_only);
     assert_eq!(site.job().await.cancel(), CancelStage::Unspecified, "nobody has asked for a cancel");
     site.b.refuse(order.number, "busy", "another job has the cluster").await;
-    let mut c = FakeAgent::dial(&site.lab, &site.lab.join("c1", "s1"), hello(&site.keys[0])).await.unwrap();
+    let mut c = FakeAgent::dial(&site.lab, &site.lab.join("c1", "s1").await, hello(&site.keys[0])).await.unwrap();
     let wish = site.wish("c1", "m2");
     assert!(site.ask(wish).await.unwrap().moved, "no agent has it");
     let (order, taken) = take_over(&mut c).await;

@@ -2,8 +2,18 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use gantry_controller::{Config, setup};
-use gantry_proto::OperatorProfile;
+use gantry_controller::{Config, audit::act, setup};
+use gantry_proto::{
+    OperatorProfile,
+    sealed::SealingKey,
+    v1::{self, access_service_client::AccessServiceClient},
+};
+use tonic::transport::Identity;
+
+use crate::{
+    agent::{FakeAgent, hello},
+    lab::Lab,
+};
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/config/controller.toml");
 
@@ -18,7 +28,7 @@ fn the_example_shows_every_key() {
     let text = fs::read_to_string(EXAMPLE).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.toml");
-    for section in ["", "link", "store", "limits", "audit", "certificates", "plan", "telemetry"] {
+    for section in ["", "link", "store", "limits", "audit", "certificates", "enrollment", "plan", "telemetry"] {
         let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
         fs::write(&path, format!("{header}no_such_key = 1\n")).unwrap();
         let refused = Config::load(Some(&path), None).unwrap_err().to_string();
@@ -83,19 +93,6 @@ fn init_makes_everything_once_and_overwrites_nothing() {
     let other = init(&["other.example"]);
     let said = String::from_utf8(other.stderr).unwrap();
     assert!(!other.status.success() && said.contains("other.example") && said.contains("not overwritten"), "{said}");
-
-    let join = |out: &Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_controller"));
-        command.args(["join-file", "--agent", "a1", "--site", "s1", "--data"]).arg(&data).arg("--out").arg(out);
-        command.output().unwrap()
-    };
-    let out = dir.path().join("a1.json");
-    assert!(join(&out).status.success());
-    assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
-    let file: gantry_proto::JoinFile = serde_json::from_slice(&fs::read(&out).unwrap()).unwrap();
-    assert_eq!((file.controller.as_str(), file.agent.as_str()), ("https://controller.example:7999", "a1"));
-    let again = join(&out);
-    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("not overwritten"));
 }
 
 #[test]
@@ -104,12 +101,62 @@ fn names_that_could_leave_a_directory_and_a_missing_ca_are_refused() {
     let config = Config { data: dir.path().join("data"), ..Config::default() };
     let out = dir.path().join("x");
     assert!(setup::operator_file(&config, "../x", &out).is_err());
-    let missing = setup::join_file(&config, "a1", "s1", &out).unwrap_err();
+    let missing = setup::operator_file(&config, "second", &out).unwrap_err();
     assert!(missing.to_string().contains("controller init"), "{missing}");
     setup::init(&config).unwrap();
-    assert!(setup::join_file(&config, "A/1", "s1", &out).is_err());
-    assert!(setup::join_file(&config, "a1", "..", &out).is_err());
     let first = setup::operator_file(&config, "second", &out).unwrap();
     assert!(first.ends_with("ctl.toml"));
     assert!(setup::operator_file(&config, "second", &out).is_err(), "nothing is overwritten");
+}
+
+#[tokio::test]
+async fn a_rescued_operator_is_an_admin_also_beside_a_running_controller() {
+    let mut lab = Lab::start().await;
+    let out = lab.path("rescue");
+    let (data, place) = (lab.config.data.clone(), out.clone());
+    let rescue = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_controller"));
+        command.args(["operator-file", "--name", "rescue", "--data"]).arg(&data).arg("--out").arg(&place);
+        command.output().unwrap()
+    };
+    let made = tokio::task::spawn_blocking(rescue.clone()).await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let read = |name| fs::read(out.join(name)).unwrap();
+    let identity = Identity::from_pem(read("cert.pem"), read("key.pem"));
+    let mut admin = AccessServiceClient::new(lab.channel(Some(identity)).await);
+    let operators = admin.list_operators(v1::ListOperatorsRequest {}).await.unwrap().into_inner().operators;
+    let told: Vec<_> = operators.iter().map(|row| (row.operator.as_str(), row.role())).collect();
+    assert_eq!(told, [("admin", v1::Role::Admin), ("rescue", v1::Role::Admin)]);
+    let (records, _) = lab.audit().await;
+    assert!(records.iter().any(|record| record.entry.act == act::OPERATOR_RESCUE), "{records:?}");
+    let again = tokio::task::spawn_blocking(rescue).await.unwrap();
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("not overwritten"));
+    lab.stop().await;
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_controller_is_the_same_controller() {
+    let mut lab = Lab::start().await;
+    let join = lab.join("a1", "s1").await;
+    let (out, data) = (lab.path("backup"), lab.config.data.clone());
+    let backup = move || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_controller"));
+        command.args(["backup", "--data"]).arg(&data).arg("--out").arg(&out);
+        command.output().unwrap()
+    };
+    let made = tokio::task::spawn_blocking(backup.clone()).await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let again = tokio::task::spawn_blocking(backup).await.unwrap();
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("not overwritten"));
+    let out = lab.path("backup");
+    for name in ["gantry.db", "ca/ca.key", "tls/server.key"] {
+        assert_eq!(fs::metadata(out.join(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o700);
+    lab.stop().await;
+
+    let mut restored = Lab::with(|config| config.data = out).await;
+    let agent = FakeAgent::dial(&restored, &join, hello(&SealingKey::generate())).await;
+    assert!(agent.is_ok(), "an agent of the first is one of the second: {:?}", agent.err());
+    restored.stop().await;
 }

@@ -346,6 +346,10 @@ async fn a_file_of_form_2_is_brought_to_the_newest_and_keeps_its_jobs() {
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
     for back in [
         "DROP TABLE audit",
+        "DROP TABLE sites",
+        "DROP TABLE operators",
+        "DROP TABLE enrolled",
+        "DROP TABLE tokens",
         "DROP VIEW job_rows",
         "DROP TABLE moves",
         "ALTER TABLE jobs DROP COLUMN undo_only",
@@ -364,4 +368,8 @@ async fn a_file_of_form_2_is_brought_to_the_newest_and_keeps_its_jobs() {
     assert_eq!(row.progress.question, None);
     assert_eq!(last(&append(&store, job, 3, vec![done("preflight")]).await), (3, 1));
     assert_eq!(store.open_orders(agent(), 0, 10).await.unwrap().len(), 1);
+    // The agent of before is in, at its site.
+    let enrolled = store.enrollments().await.unwrap();
+    assert_eq!((enrolled.len(), &enrolled[0].agent, enrolled[0].revoked), (1, &agent(), false));
+    assert_eq!(store.sites().await.unwrap()[0].name, enrolled[0].site);
 }

@@ -104,7 +104,7 @@ const MIGRATIONS: &[&str] = &["
                EXISTS (SELECT 1 FROM orders WHERE job_id = jobs.id AND epoch = jobs.epoch AND kind = 'decide'
                                             AND question = jobs.question_seq AND stage <> 4) AS answered
         FROM jobs LEFT JOIN moves ON moves.job_id = jobs.id AND moves.pending = 1;
-", AUDIT];
+", AUDIT, IDENTITY];
 
 /// Who did what. Rows are only ever added, each one behind the last: this holds against a slip, the chain of hashes
 /// against intent.
@@ -141,6 +141,46 @@ const AUDIT: &str = "
         WHEN NEW.number <> (SELECT coalesce(max(number), 0) + 1 FROM audit) BEGIN
         SELECT RAISE(ABORT, 'the audit log is append-only');
     END;
+";
+
+/// Who may come in. Agents that were there before are taken over with their site; their certificates go on.
+const IDENTITY: &str = "
+    CREATE TABLE sites (
+        name     TEXT PRIMARY KEY,
+        added    INTEGER NOT NULL,
+        added_by TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE operators (
+        name       TEXT PRIMARY KEY,
+        role       INTEGER NOT NULL,              -- Role
+        sites      TEXT NOT NULL,                 -- JSON list; empty for all
+        revoked    INTEGER NOT NULL,
+        valid_from INTEGER NOT NULL,              -- certificates that were issued before count no more
+        expires    INTEGER NOT NULL,              -- of the newest certificate
+        added      INTEGER NOT NULL,
+        added_by   TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE enrolled (
+        agent_id       TEXT PRIMARY KEY,
+        site           TEXT NOT NULL,
+        revoked        INTEGER NOT NULL,
+        valid_from     INTEGER NOT NULL,
+        expires        INTEGER NOT NULL,
+        asking_key     TEXT NOT NULL,             -- SHA-256 of the key with which it asks to come back; '': it does not
+        approved       TEXT NOT NULL,             -- SHA-256 of the key that was let in; '': none
+        approved_until INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE tokens (
+        hash     TEXT PRIMARY KEY,                -- SHA-256 of the secret
+        site     TEXT NOT NULL,
+        agent_id TEXT NOT NULL,                   -- '': one with a new name
+        expires  INTEGER NOT NULL,
+        made_by  TEXT NOT NULL,
+        used_by  TEXT NOT NULL,                   -- '': not used
+        used_key TEXT NOT NULL                    -- SHA-256 of the key of the agent that used it
+    ) STRICT;
+    INSERT INTO sites SELECT DISTINCT site, 0, '' FROM agents;
+    INSERT INTO enrolled SELECT id, site, 0, 0, 0, '', '', 0 FROM agents;
 ";
 
 /// Brings the file to the newest form.
