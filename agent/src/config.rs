@@ -45,7 +45,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where the ISO files lie.
     pub iso_dir: PathBuf,
-    /// Made by `controller join-file`: address, CA and certificate. Default: `join.json` in `data_dir`.
+    /// Made by `agent join`: address, CA and certificate. Default: `join.json` in `data_dir`.
     pub join_file: Option<PathBuf>,
     /// The ISO files.
     pub iso: Iso,
@@ -466,6 +466,9 @@ pub struct Link {
     pub healthy_ms: u64,
     /// The longest delay that the controller may ask for, milliseconds.
     pub goodbye_cap_ms: u64,
+    /// A renewal of the certificate that was refused or not answered is asked for again after so long, seconds; at the
+    /// latest after a tenth of the certificate's life.
+    pub renew_again_s: u64,
 }
 
 impl Default for Link {
@@ -481,6 +484,7 @@ impl Default for Link {
             sample_every_ms: 500,
             healthy_ms: 60_000,
             goodbye_cap_ms: 300_000,
+            renew_again_s: 3_600,
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use gantry_proto::{
@@ -15,12 +16,17 @@ use gantry_proto::{
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::config::Settings;
+use crate::{
+    config::Settings,
+    credentials::{Credentials, store},
+};
 
 /// The largest join file that is read, bytes.
 const JOIN_FILE_MAX: u64 = 64 << 10;
 /// Name of the join file in `data_dir` when the settings name none.
 const JOIN_FILE: &str = "join.json";
+/// Where keys lie, in `data_dir`.
+const KEYS: &str = "identity";
 /// The private sealing key: 32 bytes.
 const SEALING_KEY: &str = "identity/sealing.key";
 /// Locked for as long as an agent works with the directory.
@@ -30,8 +36,10 @@ const LOCK: &str = "lock";
 pub struct Identity {
     /// Its id; the controller believes the certificate only.
     pub agent: AgentId,
-    /// Address, CA, certificate and key.
-    pub join: JoinFile,
+    /// Its site.
+    pub site: String,
+    /// Address, CA, certificate and key; the last two change.
+    pub credentials: Arc<Credentials>,
     /// Opens what was sealed to this agent.
     pub sealing: SealingKey,
     /// New at each start of the process.
@@ -62,8 +70,16 @@ pub enum IdentityError {
         /// Its mode.
         mode: u32,
     },
-    /// Not what `controller join-file` writes.
-    #[error("the join file {path} is not one: make a new one with `controller join-file`")]
+    /// There is no join file.
+    #[error(
+        "this agent has not joined a controller: there is no {0}; make a token with `ctl agent token --site SITE`, then \
+         run `agent join TOKEN` here"
+    )]
+    NotJoined(String),
+    /// Not what `agent join` writes.
+    #[error(
+        "the join file {path} is not one: make a token with `ctl agent token`, then run `agent join TOKEN --again`"
+    )]
     Form {
         /// The file.
         path: String,
@@ -72,7 +88,7 @@ pub enum IdentityError {
         source: serde_json::Error,
     },
     /// A name in the join file.
-    #[error("the join file {path} holds an unusable name: make a new one with `controller join-file`")]
+    #[error("the join file {path} holds an unusable name: run `agent join TOKEN --again`")]
     Name {
         /// The file.
         path: String,
@@ -97,25 +113,36 @@ pub enum IdentityError {
 impl Identity {
     /// Reads the join file, locks the data directory and takes up the sealing key, or makes one (blocking).
     pub fn load(settings: &Settings) -> Result<Self, IdentityError> {
-        let join = settings.join_file.clone().unwrap_or_else(|| settings.data_dir.join(JOIN_FILE));
-        let join = read_join(&join)?;
+        let file = join_path(settings);
+        let (agent, join) = read_join(&file)?;
         let data = &settings.data_dir;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data)
-            .map_err(|source| failed("the data directory", data, source))?;
-        let lock = lock(data)?;
+        let lock = lock_data(data)?;
         let sealing = sealing_key(&data.join(SEALING_KEY))?;
-        let (agent, join) = join;
-        Ok(Self { agent, join, sealing, boot_id: Uuid::now_v7().to_string(), _lock: lock })
+        let site = join.site.clone();
+        let credentials = Arc::new(Credentials::new(file, &data.join(KEYS), join));
+        Ok(Self { agent, site, credentials, sealing, boot_id: Uuid::now_v7().to_string(), _lock: lock })
     }
+}
+
+/// Where the join file is.
+pub(crate) fn join_path(settings: &Settings) -> PathBuf {
+    settings.join_file.clone().unwrap_or_else(|| settings.data_dir.join(JOIN_FILE))
+}
+
+/// Makes the data directory and keeps every other agent out of it (blocking).
+pub(crate) fn lock_data(data: &Path) -> Result<File, IdentityError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.map_err(|source| failed("the data directory", data, source))?;
+    lock(data)
 }
 
 fn read_join(path: &Path) -> Result<(AgentId, JoinFile), IdentityError> {
     let failed = |source| failed("the join file", path, source);
     let name = || path.display().to_string();
-    let file = File::open(path).map_err(failed)?;
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(IdentityError::NotJoined(name())),
+        opened => opened.map_err(failed)?,
+    };
     let mode = file.metadata().map_err(failed)?.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(IdentityError::Open { path: name(), mode });
@@ -152,18 +179,6 @@ fn sealing_key(path: &Path) -> Result<SealingKey, IdentityError> {
         }
         Err(error) => Err(failed(error)),
     }
-}
-
-/// All or nothing, also after a power cut.
-fn store(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-    DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-    let next = path.with_extension("next");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&next)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    File::open(&dir)?.sync_all()
 }
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> IdentityError {
@@ -219,7 +234,8 @@ mod tests {
     fn what_is_wrong_with_the_join_file_is_said() {
         let dir = tempfile::tempdir().unwrap();
         let missing = Settings { join_file: Some(dir.path().join("none")), ..Settings::default() };
-        assert!(matches!(Identity::load(&missing), Err(IdentityError::Io { what: "the join file", .. })));
+        let Err(told) = Identity::load(&missing) else { panic!("an agent without a join file is one") };
+        assert!(told.to_string().contains("agent join TOKEN"), "{told}");
         let broken = settings(dir.path(), "{");
         assert!(matches!(Identity::load(&broken), Err(IdentityError::Form { .. })));
         let named = settings(dir.path(), &join("../a"));

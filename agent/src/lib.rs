@@ -6,7 +6,9 @@
 
 pub mod cloudtower;
 pub mod config;
+pub mod credentials;
 pub mod dialer;
+pub mod enroll;
 pub mod executor;
 pub mod facts;
 pub mod fisheye;
@@ -61,7 +63,7 @@ pub async fn run(
     let identity = spawn_blocking(move || identity::Identity::load(&load)).await;
     let identity =
         Arc::new(identity.map_err(|error| RunError::Disk("starting a thread failed", io::Error::other(error)))??);
-    redactor.register(&identity.join.key_pem);
+    redactor.register(&identity.credentials.current().key_pem);
     tracing::info!(agent = %identity.agent, boot = %identity.boot_id, data = %settings.data_dir.display(), "the agent starts");
     let runner = runner::Runner::start(
         settings.clone(),

@@ -5,18 +5,21 @@
 
 mod backoff;
 mod outbox;
+mod renewal;
 mod session;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
 use gantry_proto::{Code, error::causes, v1};
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_retry::strategy::jitter;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Settings,
-    dialer::{DialError, Dialer, certificate_refused},
+    dialer::{DialError, Dialer, certificate_expired, certificate_refused},
+    enroll::{self, Back, BackError},
     identity::Identity,
     runner::Runner,
 };
@@ -30,7 +33,6 @@ pub struct Link {
     settings: Arc<Settings>,
     identity: Arc<Identity>,
     runner: Arc<Runner>,
-    dialer: Dialer,
     isos: IsoList,
 }
 
@@ -61,7 +63,22 @@ enum Cut {
     /// The disk says no.
     #[error("a journal cannot be read")]
     Disk(#[source] std::io::Error),
+    /// No cut: the expired certificate has a successor.
+    #[error("the certificate was replaced")]
+    Back,
+    /// The certificate has expired, and nobody has said yet that the agent may come back.
+    #[error(
+        "the certificate of this agent has expired; an admin lets it come back with `ctl agent approve {agent} --key \
+         {key_sha256}`"
+    )]
+    NotApproved { agent: String, key_sha256: String, ask_again: Duration },
+    /// The certificate has expired, and the agent may not come back.
+    #[error("the certificate of this agent has expired, and it cannot come back")]
+    NotBack(#[source] BackError),
 }
+
+/// An agent that waits for its approval does not ask more often than so.
+const ASK_AGAIN_LEAST: Duration = Duration::from_millis(100);
 
 impl Link {
     /// Makes the link; opens no connection.
@@ -71,21 +88,39 @@ impl Link {
         runner: Arc<Runner>,
         isos: IsoList,
     ) -> Result<Self, DialError> {
-        let dialer = Dialer::new(&identity.join, &settings.link)?;
-        Ok(Self { settings, identity, runner, dialer, isos })
+        let link = Self { settings, identity, runner, isos };
+        link.dialer()?;
+        Ok(link)
+    }
+
+    /// Shows the certificate of now.
+    fn dialer(&self) -> Result<Dialer, DialError> {
+        Dialer::new(&self.identity.credentials.current(), &self.settings.link)
     }
 
     /// Holds the link until the token is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new(&self.settings.link);
+        let mut refused_as_expired = false;
         while !stop.is_cancelled() {
             let mut welcomed = None;
-            let cut = self.session(&stop, &mut welcomed).await;
-            if matches!(cut, Cut::Stopping) {
-                break;
-            }
+            let over = self.identity.credentials.life().is_some_and(|life| life.is_over(Timestamp::now()));
+            let cut = if over || refused_as_expired {
+                self.come_back(&stop).await
+            } else {
+                self.session(&stop, &mut welcomed).await
+            };
+            refused_as_expired = match &cut {
+                Cut::Stopping => break,
+                Cut::Back => false,
+                // Its clock decides, not ours.
+                Cut::Status(status) => status.source().is_some_and(certificate_expired),
+                _ => refused_as_expired,
+            };
             let asked = match &cut {
+                Cut::Back => continue,
                 Cut::Goodbye { retry_after, .. } => *retry_after,
+                Cut::NotApproved { ask_again, .. } => (*ask_again).max(ASK_AGAIN_LEAST),
                 _ => Duration::ZERO,
             };
             let wait = backoff.after(welcomed.map(|at: Instant| at.elapsed()), asked, jitter);
@@ -98,9 +133,31 @@ impl Link {
         tracing::info!("the link is closed");
     }
 
+    /// Asks for a certificate in the place of the expired one.
+    async fn come_back(&self, stop: &CancellationToken) -> Cut {
+        let asked = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Cut::Stopping,
+            asked = enroll::come_back(&self.identity.credentials, &self.settings) => asked,
+        };
+        match asked {
+            Ok(Back::Here) => {
+                tracing::info!("the controller has given this agent a new certificate in the place of the expired one");
+                Cut::Back
+            }
+            Ok(Back::NotYet { ask_again, key_sha256 }) => {
+                let agent = self.identity.agent.to_string();
+                Cut::NotApproved { agent, key_sha256, ask_again }
+            }
+            Err(BackError::Dial(error)) => Cut::Dial(error),
+            Err(error) => Cut::NotBack(error),
+        }
+    }
+
     /// Out of contact, and what to do where a person can do something.
     fn tell(&self, cut: &Cut, wait: Duration) {
-        let (address, wait_ms) = (self.dialer.address(), u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let (address, wait_ms) =
+            (&self.identity.credentials.current().controller, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let why = causes(cut).join(": ");
         match remedy(cut) {
             Some(remedy) => tracing::error!(controller = %address, %why, remedy, wait_ms, "out of contact"),
@@ -111,20 +168,24 @@ impl Link {
 
 /// What a person does; `None` when waiting is enough.
 fn remedy(cut: &Cut) -> Option<&'static str> {
+    if matches!(cut, Cut::NotApproved { .. } | Cut::NotBack(BackError::Status(_) | BackError::Credentials(_))) {
+        return Some("see the reason");
+    }
     let Cut::Status(status) = cut else {
         return matches!(cut, Cut::Dial(DialError::Tls(..) | DialError::Join(..))).then_some("see the reason");
     };
     let source: Option<&(dyn Error + 'static)> = status.source();
     if source.is_some_and(certificate_refused) {
         return Some(
-            "the controller refuses this agent's certificate: make a new join file with `controller join-file`",
+            "the controller refuses this agent's certificate: make a token with `ctl agent token`, then run `agent join \
+             TOKEN --again`",
         );
     }
     match Code::of(status) {
         Some(Code::Incompatible) => Some("controller and agent are too far apart: update the older one"),
-        Some(Code::NotAllowed) => Some("the certificate is not one of an agent: make a new join file"),
+        Some(Code::NotAllowed) => Some("see the reason"),
         _ if status.code() == tonic::Code::Unimplemented => {
-            Some("that port serves no agents: compare the join file's address")
+            Some("that port serves no agents: compare the address of the identity")
         }
         _ => None,
     }

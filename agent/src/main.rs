@@ -2,16 +2,21 @@
 
 use std::{
     error::Error,
-    io::{self, Write as _},
+    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
     path::PathBuf,
     process::ExitCode,
 };
 
 use clap::{Parser, Subcommand};
-use gantry_agent::{ConfigError, RunError, Settings, run};
-use gantry_proto::{Redactor, error::causes};
+use gantry_agent::{ConfigError, RunError, Settings, enroll, run};
+use gantry_proto::{
+    JoinFile, JoinToken, Redactor,
+    error::causes,
+    token::{TOKEN_MAX, TokenError},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 /// Deploys CloudTower from a bastion host: dials the controller, takes its orders, does the work at the cluster.
 #[derive(Parser)]
@@ -22,14 +27,45 @@ struct Arguments {
 }
 
 const EXAMPLES: &str = "Examples:
-  agent run --join join.json --data /var/lib/gantry-agent
+  agent join --config /etc/gantry/agent.toml      then paste the token that `ctl agent token` has printed
+  agent join gantry-join-1.eyJ1cmwi... --data /var/lib/gantry-agent
   agent run --config /etc/gantry/agent.toml
   agent config --config /etc/gantry/agent.toml
 
-The join file comes from `controller join-file`. ISO files belong into iso_dir (default: iso in the data directory).";
+An agent joins once; from then on it renews its certificate by itself. ISO files belong into iso_dir (default: iso in the
+data directory).";
+
+const JOIN_HELP: &str = "The key is made here and never leaves this host. The token works once, for one agent; when the answer gets lost, the
+same command can be run again. A token in the arguments can be seen by others on this host while the command runs: leave
+it out to be asked for it, or pipe it in.
+
+Examples:
+  agent join --data /var/lib/gantry-agent
+  agent join gantry-join-1.eyJ1cmwi... --name bastion-1 --no-run
+  agent join --again < token      replace the identity that is there";
 
 #[derive(Subcommand)]
 enum Command {
+    /// Join a controller with a token of `ctl agent token`, then run.
+    #[command(after_help = JOIN_HELP)]
+    Join {
+        /// The token; without it, or as `-`, it is read from stdin.
+        token: Option<String>,
+        #[command(flatten)]
+        place: Place,
+        /// The name that this agent would like to have, when the token does not say [default: the host's name].
+        #[arg(long)]
+        name: Option<String>,
+        /// Replace the identity that is there.
+        #[arg(long)]
+        again: bool,
+        /// Only join.
+        #[arg(long)]
+        no_run: bool,
+        /// Write the agent's id into this file once it is at work.
+        #[arg(long, value_name = "FILE", conflicts_with = "no_run")]
+        ready_file: Option<PathBuf>,
+    },
     /// Run until SIGTERM or Ctrl-C. Jobs then stop at a safe point and go on at the next start; a second signal ends the
     /// agent at once.
     Run {
@@ -71,7 +107,9 @@ fn main() -> ExitCode {
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {}", causes(error.as_ref()).join(": "));
             // 2: what was asked for cannot be; 1: it failed.
-            let usage = error.is::<ConfigError>() || matches!(error.downcast_ref(), Some(RunError::Identity(_)));
+            let usage = error.is::<ConfigError>()
+                || error.is::<TokenError>()
+                || matches!(error.downcast_ref(), Some(RunError::Identity(_)));
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }
@@ -79,6 +117,11 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
+        Command::Join { token, place, name, again, no_run, ready_file } => {
+            let settings = place.load()?;
+            enroll_here(&settings, token, name, again)?;
+            if no_run { Ok(ExitCode::SUCCESS) } else { serve(settings, ready_file) }
+        }
         Command::Run { place, ready_file } => serve(place.load()?, ready_file),
         Command::Config { place } => {
             let text = toml::to_string(&place.load()?)?;
@@ -87,6 +130,40 @@ fn carry_out(command: Command) -> Result<ExitCode, Box<dyn Error>> {
                 _ => Ok(ExitCode::SUCCESS),
             }
         }
+    }
+}
+
+/// Joins, and tells how it went.
+fn enroll_here(
+    settings: &Settings,
+    token: Option<String>,
+    name: Option<String>,
+    again: bool,
+) -> Result<(), Box<dyn Error>> {
+    let token = Zeroizing::new(match token.filter(|token| token != "-") {
+        Some(token) => token,
+        None => {
+            if io::stdin().is_terminal() {
+                let _ = write!(io::stderr(), "token: ");
+            }
+            let mut text = String::new();
+            io::stdin().lock().take(TOKEN_MAX as u64 + 1).read_line(&mut text)?;
+            text
+        }
+    });
+    let token = JoinToken::parse(&token)?;
+    let name = name.unwrap_or_else(enroll::host_name);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let joined = runtime.block_on(enroll::join(settings, &token, &name, again))?;
+    let JoinFile { agent, site, controller, .. } = &joined.join;
+    let told = writeln!(
+        io::stdout(),
+        "joined   {controller} as agent {agent} of site {site}\nidentity {}: keep it secret; the agent renews it by itself",
+        joined.file.display()
+    );
+    match told {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

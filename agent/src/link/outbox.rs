@@ -31,6 +31,7 @@ pub(super) struct Outbox {
     turn: VecDeque<JobId>,
     updates: VecDeque<v1::OrderUpdate>,
     isos: Option<Vec<v1::IsoFile>>,
+    renew: Option<v1::RenewRequest>,
     beat: Duration,
     next_beat: Instant,
     beats: u64,
@@ -64,6 +65,7 @@ impl Outbox {
             turn: VecDeque::new(),
             updates: VecDeque::new(),
             isos: None,
+            renew: None,
             beat,
             next_beat: now + beat,
             beats: 0,
@@ -138,6 +140,10 @@ impl Outbox {
         self.isos = Some(isos);
     }
 
+    pub(super) fn renew(&mut self, request: v1::RenewRequest) {
+        self.renew = Some(request);
+    }
+
     /// Looks for what is new at the runner.
     pub(super) fn refresh(&mut self) {
         self.runner.take_updates().into_iter().for_each(|update| self.update(update));
@@ -161,6 +167,7 @@ impl Outbox {
         Instant::now() >= self.next_beat
             || self.update_due()
             || self.isos.is_some()
+            || self.renew.is_some()
             || !self.samples.is_empty()
             || (self.room() > 0 && self.has_events())
     }
@@ -174,6 +181,9 @@ impl Outbox {
         }
         if self.update_due() {
             return Ok(self.updates.pop_front().map(|update| message(Item::OrderUpdate(update), None)));
+        }
+        if let Some(request) = self.renew.take() {
+            return Ok(Some(message(Item::Renew(request), None)));
         }
         if let Some(events) = self.events().await? {
             return Ok(Some(events));

@@ -17,6 +17,7 @@ use v1::{OrderStage, agent_link_client::AgentLinkClient, open_request::Item as O
 use super::{
     Cut, Link, ms,
     outbox::{Outbox, message},
+    renewal::Renewal,
 };
 
 /// Messages that wait for the line; more would only make the newest of them old.
@@ -34,7 +35,7 @@ impl Link {
     /// One session, from dialling to its end. Sets `welcomed` when it is live.
     pub(super) async fn session(&self, stop: &CancellationToken, welcomed: &mut Option<Instant>) -> Cut {
         let session = async {
-            let channel = self.dialer.dial().await?;
+            let channel = self.dialer()?.dial().await?;
             let (sender, receiver) = mpsc::channel(WAITING);
             let isos = self.scan().await;
             // Before the call: the controller answers only when it has Hello.
@@ -77,8 +78,9 @@ impl Link {
         let within = |value: u32, (low, high): (Duration, Duration)| ms(value.into()).clamp(low, high);
         let silence = within(welcome.silence_ms, SILENCE);
         let beat = within(welcome.heartbeat_ms, HEARTBEAT).min(silence / 2);
-        tracing::info!(controller = %self.dialer.address(), session = %welcome.session_id, version = %welcome.version, "in contact");
+        tracing::info!(controller = %self.identity.credentials.current().controller, session = %welcome.session_id, version = %welcome.version, "in contact");
         let mut outbox = Outbox::new(self.runner.clone(), self.settings.link.clone(), beat);
+        let mut renewal = Renewal::new(&self.identity.credentials, &self.settings.link);
         self.places(welcome.replay, &mut outbox).await.map_err(Cut::Disk)?;
         self.runner.in_contact();
         let mut news = self.runner.news();
@@ -92,7 +94,11 @@ impl Link {
                 received = inbound.message() => {
                     heard = Instant::now();
                     let response = received.map_err(cut)?.ok_or(Cut::Closed)?;
-                    self.receive(response, &mut outbox).await?;
+                    if let Some(In::Renewed(answer)) = response.item {
+                        renewal.answered(answer).await;
+                    } else {
+                        self.receive(response, &mut outbox).await?;
+                    }
                 }
                 permit = sender.reserve(), if outbox.is_due() => {
                     let permit = permit.map_err(|_| Cut::Closed)?;
@@ -106,6 +112,11 @@ impl Link {
                     if found != isos {
                         isos.clone_from(&found);
                         outbox.isos(found);
+                    }
+                }
+                () = sleep_until(renewal.due()) => {
+                    if let Some(request) = renewal.begin().await {
+                        outbox.renew(request);
                     }
                 }
                 // Something new, or something due: look again.
@@ -147,7 +158,8 @@ impl Link {
             Some(In::Goodbye(goodbye)) => Err(farewell(goodbye)),
             Some(In::Welcome(_)) => Err(Cut::Protocol("a second Welcome".to_owned())),
             // Something of a newer controller that is not required of us.
-            Some(In::Heartbeat(_)) | None => Ok(()),
+            // The answer to a renewal is taken before.
+            Some(In::Heartbeat(_) | In::Renewed(_)) | None => Ok(()),
         }
     }
 

@@ -2,19 +2,25 @@
 //! that can be cut or frozen.
 
 use std::{
+    collections::VecDeque,
     fs,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use gantry_agent::{
     config::Settings, identity::Identity, journal::Tail, link::Link, pipeline::Pipeline, runner::Runner,
 };
-use gantry_proto::{AgentId, Event, JobId, Redactor, sealed::seal, v1};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use gantry_proto::{AgentId, Event, JobId, Redactor, sealed::seal, token::sha256_hex, v1};
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, SanType,
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -29,6 +35,7 @@ use tonic::{
 };
 use v1::{
     agent_link_server::{AgentLink, AgentLinkServer},
+    enrollment_service_server::{EnrollmentService, EnrollmentServiceServer},
     open_request::Item as In,
     open_response::Item as Out,
 };
@@ -39,8 +46,9 @@ use crate::bench::{plan, secrets};
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A CA and what it signs.
+#[derive(Clone)]
 pub(crate) struct Ca {
-    issuer: Issuer<'static, KeyPair>,
+    issuer: Arc<Issuer<'static, KeyPair>>,
     pub(crate) pem: String,
 }
 
@@ -50,7 +58,7 @@ impl Ca {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        Self { issuer: Arc::new(Issuer::new(params, key)), pem }
     }
 
     /// Certificate and key, PEM.
@@ -59,13 +67,46 @@ impl Ca {
         params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+        (params.signed_by(&key, &*self.issuer).unwrap().pem(), key.serialize_pem())
     }
+
+    /// The agent's certificate for the key of a request, from so long ago until so long from now, seconds.
+    pub(crate) fn sign(&self, request_der: &[u8], agent: &str, began: i64, ends: i64) -> String {
+        let mut request = CertificateSigningRequestParams::from_der(&request_der.into()).unwrap();
+        request.params = agent_params(agent, began, ends);
+        request.signed_by(&*self.issuer).unwrap().pem()
+    }
+
+    /// An agent's certificate and key, as [`Ca::sign`].
+    pub(crate) fn issue_agent(&self, agent: &str, began: i64, ends: i64) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        (agent_params(agent, began, ends).signed_by(&key, &*self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// What a token carries.
+    pub(crate) fn sha256(&self) -> String {
+        sha256_hex(&CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+    }
+}
+
+fn agent_params(agent: &str, began: i64, ends: i64) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let uri = format!("spiffe://gantry/site/s1/agent/{agent}");
+    params.subject_alt_names = vec![SanType::URI(uri.as_str().try_into().unwrap())];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let at = |seconds: i64| SystemTime::from(Timestamp::now() + SignedDuration::from_secs(seconds));
+    params.not_before = at(-began).into();
+    params.not_after = at(ends).into();
+    params
 }
 
 /// Writes a join file for this address into the agent's directory.
 pub(crate) fn join(settings: &Settings, ca: &Ca, signed_by: &Ca, address: SocketAddr) {
-    let (cert, key) = signed_by.issue("a1", ExtendedKeyUsagePurpose::ClientAuth);
+    write_join(settings, ca, signed_by.issue_agent("a1", 60, 24 * 3600), address);
+}
+
+/// The same with this certificate and key.
+pub(crate) fn write_join(settings: &Settings, ca: &Ca, (cert, key): (String, String), address: SocketAddr) {
     let join = serde_json::json!({
         "controller": format!("https://{address}"), "server_name": "controller.test", "ca_pem": ca.pem,
         "cert_pem": cert, "key_pem": key, "agent": "a1", "site": "s1",
@@ -81,7 +122,51 @@ pub(crate) struct Controller {
     pub(crate) ca: Ca,
     pub(crate) relay: Relay,
     sessions: mpsc::Receiver<Session>,
+    pub(crate) desk: Arc<Desk>,
     _tasks: JoinSet<()>,
+}
+
+/// What agents without a certificate have asked, and what they are answered, in turn.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) joins: Mutex<Vec<v1::JoinRequest>>,
+    pub(crate) returns: Mutex<Vec<v1::ReturnRequest>>,
+    answers: Mutex<VecDeque<Answer>>,
+}
+
+type Answer = Box<dyn FnOnce(&[u8]) -> Result<v1::JoinResponse, Status> + Send>;
+
+impl Desk {
+    /// The answer to the next call, made of its certificate request.
+    pub(crate) fn answer(&self, answer: impl FnOnce(&[u8]) -> Result<v1::JoinResponse, Status> + Send + 'static) {
+        self.answers.lock().unwrap().push_back(Box::new(answer));
+    }
+
+    fn next(&self, request_der: &[u8]) -> Result<v1::JoinResponse, Status> {
+        let answer = self.answers.lock().unwrap().pop_front();
+        answer.ok_or_else(|| Status::unavailable("nothing more is answered"))?(request_der)
+    }
+}
+
+struct EnrollmentDesk(Arc<Desk>);
+
+#[tonic::async_trait]
+impl EnrollmentService for EnrollmentDesk {
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        assert!(request.peer_certs().is_none(), "a certificate is shown");
+        let request = request.into_inner();
+        self.0.joins.lock().unwrap().push(request.clone());
+        self.0.next(&request.request_der).map(Response::new)
+    }
+
+    async fn r#return(&self, request: Request<v1::ReturnRequest>) -> Result<Response<v1::ReturnResponse>, Status> {
+        assert!(request.peer_certs().is_none(), "a certificate is shown");
+        let request = request.into_inner();
+        self.0.returns.lock().unwrap().push(request.clone());
+        let v1::JoinResponse { cert_pem, ca_pem, .. } = self.0.next(&request.request_der)?;
+        let key_sha256 = sha256_hex(&request.request_der);
+        Ok(Response::new(v1::ReturnResponse { cert_pem, ca_pem, ask_again_ms: 1, key_sha256 }))
+    }
 }
 
 /// One session, after its Hello.
@@ -99,6 +184,9 @@ impl AgentLink for Service {
     type OpenStream = ReceiverStream<Result<v1::OpenResponse, Status>>;
 
     async fn open(&self, request: Request<Streaming<v1::OpenRequest>>) -> Result<Response<Self::OpenStream>, Status> {
+        if request.peer_certs().is_none() {
+            return Err(Status::permission_denied("no certificate"));
+        }
         let mut inbound = request.into_inner();
         let Some(v1::OpenRequest { item: Some(In::Hello(hello)), .. }) = inbound.message().await? else {
             return Err(Status::invalid_argument("no Hello"));
@@ -113,23 +201,32 @@ impl Controller {
     pub(crate) async fn start() -> Self {
         let ca = Ca::new();
         let (cert, key) = ca.issue("controller.test", ExtendedKeyUsagePurpose::ServerAuth);
+        // The CA goes along, for agents that know only its fingerprint.
         let tls = ServerTlsConfig::new()
-            .identity(TlsIdentity::from_pem(cert, key))
-            .client_ca_root(Certificate::from_pem(&ca.pem));
+            .identity(TlsIdentity::from_pem(format!("{cert}{}", ca.pem), key))
+            .client_ca_root(Certificate::from_pem(&ca.pem))
+            .client_auth_optional(true);
+        let desk = Arc::new(Desk::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (sender, sessions) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
         let server = Server::builder().tls_config(tls).unwrap().add_service(AgentLinkServer::new(Service(sender)));
+        let server = server.add_service(EnrollmentServiceServer::new(EnrollmentDesk(desk.clone())));
         tasks.spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Self { ca, relay: Relay::start(address).await, sessions, _tasks: tasks }
+        Self { ca, relay: Relay::start(address).await, sessions, desk, _tasks: tasks }
     }
 
     /// The next session that an agent opens.
     pub(crate) async fn session(&mut self) -> Session {
         timeout(LIMIT, self.sessions.recv()).await.expect("no agent dials").unwrap()
+    }
+
+    /// A session that an agent opens, if it opens one.
+    pub(crate) async fn session_if_any(&mut self) -> Option<Session> {
+        self.sessions.recv().await
     }
 
     /// Whether an agent has opened a session that nobody has asked for.

@@ -395,7 +395,7 @@ async fn why_the_controller_is_not_reached_is_said_with_a_remedy() {
         let mut settings = settings(dir.path());
         settings.link.connect_timeout_ms = 300;
         join(&settings, ca, ca, address);
-        Dialer::new(&Identity::load(&settings).unwrap().join, &settings.link).unwrap()
+        Dialer::new(&Identity::load(&settings).unwrap().credentials.current(), &settings.link).unwrap()
     };
     let wrong_ca = dial(controller.relay.address, &Ca::new()).dial().await.unwrap_err();
     assert!(matches!(wrong_ca, DialError::Tls(..)) && wrong_ca.to_string().contains("another CA"), "{wrong_ca}");
@@ -426,7 +426,7 @@ async fn a_join_file_that_leads_nowhere_is_refused() {
     let (dir, ca) = (tempfile::tempdir().unwrap(), Ca::new());
     let settings = settings(dir.path());
     join(&settings, &ca, &ca, "127.0.0.1:1".parse().unwrap());
-    let good = Identity::load(&settings).unwrap().join.clone();
+    let good = gantry_proto::JoinFile::clone(&Identity::load(&settings).unwrap().credentials.current());
     type Spoil = fn(&mut gantry_proto::JoinFile);
     let cases: [(&str, Spoil); 6] = [
         ("controller", |join| join.controller = "http://127.0.0.1:1".into()),

@@ -7,6 +7,7 @@ mod cloudtower;
 mod controller;
 mod crash;
 mod decide;
+mod enroll;
 mod executor;
 mod fisheye;
 mod guest;

@@ -105,8 +105,26 @@ fn what_cannot_be_used_is_said_with_exit_code_2() {
 }
 
 #[test]
+fn what_is_no_token_is_refused_before_anything_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data").display().to_string();
+    let (output, said) = output(&["join", "gantry-join-1.eyJ1", "--data", &data]);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("not a whole join token") && said.contains("ctl agent token"), "{said}");
+    assert!(!dir.path().join("data").exists());
+}
+
+#[test]
+fn an_agent_that_has_not_joined_says_how_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (output, said) = output(&["run", "--data", &dir.path().display().to_string()]);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("agent join TOKEN") && said.contains("ctl agent token --site"), "{said}");
+}
+
+#[test]
 fn help_shows_how_it_is_started() {
     let (output, _) = output(&["--help"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && text.contains("agent run --join join.json"), "{text}");
+    assert!(output.status.success() && text.contains("agent join --config"), "{text}");
 }
