@@ -1,5 +1,6 @@
 //! What can be typed: clap types only, no decision.
 
+mod access;
 mod audit;
 
 use std::{path::PathBuf, time::Duration};
@@ -7,6 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use access::{AgentCommand, AgentToken, OperatorAdd, OperatorCommand, OperatorSet, SiteCommand};
 pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
 
 const EXIT_CODES: &str = "\
@@ -204,6 +206,15 @@ Examples:
   ctl agents
   ctl agents --site shanghai-1 -o json")]
     Agents(Agents),
+    /// Let agents in and back, and shut them out
+    #[command(subcommand, after_help = access::AGENT_HELP)]
+    Agent(AgentCommand),
+    /// Let operators in, change what they may do, and shut them out
+    #[command(subcommand, after_help = access::OPERATOR_HELP)]
+    Operator(OperatorCommand),
+    /// Add and list sites
+    #[command(subcommand, after_help = access::SITE_HELP)]
+    Site(SiteCommand),
     /// Show who did what; export and verify the audit log
     #[command(args_conflicts_with_subcommands = true, after_help = audit::HELP)]
     Audit(Audit),

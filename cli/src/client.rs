@@ -1,11 +1,13 @@
 //! The operator API as `ctl` calls it: one channel with mutual TLS, a deadline on every call, and a lost answer asked
 //! for again. Knows no command and prints nothing.
 
+mod access;
+
 use std::{error::Error as _, future::Future, time::Duration};
 
 use gantry_proto::v1::{
-    self, audit_service_client::AuditServiceClient, fleet_service_client::FleetServiceClient,
-    job_service_client::JobServiceClient,
+    self, access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
+    fleet_service_client::FleetServiceClient, job_service_client::JobServiceClient,
 };
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use tonic::{
@@ -42,6 +44,7 @@ pub(crate) struct Client {
     jobs: JobServiceClient<Service>,
     fleet: FleetServiceClient<Service>,
     audit: AuditServiceClient<Service>,
+    access: AccessServiceClient<Service>,
     url: String,
     timeout: Duration,
     probe: Option<Probe>,
@@ -84,9 +87,11 @@ impl Client {
             JobServiceClient::with_interceptor(channel.clone(), Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
         let audit = AuditServiceClient::with_interceptor(channel.clone(), Propagate)
             .max_decoding_message_size(ANSWER_MAX_BYTES);
+        let access = AccessServiceClient::with_interceptor(channel.clone(), Propagate)
+            .max_decoding_message_size(ANSWER_MAX_BYTES);
         let fleet =
             FleetServiceClient::with_interceptor(channel, Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
-        Ok(Self { jobs, fleet, audit, url, timeout, probe: Probe::new(endpoint) })
+        Ok(Self { jobs, fleet, audit, access, url, timeout, probe: Probe::new(endpoint) })
     }
 
     /// The controller's address.

@@ -1,5 +1,6 @@
 //! One file a verb. Each returns what went wrong, if anything did; the exit code follows from that.
 
+mod agent;
 mod agents;
 mod audit;
 mod cancel;
@@ -8,12 +9,14 @@ mod decide;
 mod deploy;
 mod hold;
 mod jobs;
+mod operator;
 mod plan;
 mod relocate;
 mod resources;
 mod result;
 mod retry;
 mod show;
+mod site;
 mod sweep;
 mod version;
 mod watch;
@@ -64,6 +67,9 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Sweep(args) => sweep::run(&cx, &args).await,
         Command::Result(args) => result::run(&cx, &args).await,
         Command::Agents(args) => agents::run(&cx, args).await,
+        Command::Agent(command) => agent::run(&cx, command).await,
+        Command::Operator(command) => operator::run(&cx, command).await,
+        Command::Site(command) => site::run(&cx, command).await,
         Command::Audit(args) => audit::run(&cx, args).await,
         Command::Version => version::run(&cx).await,
         Command::Completions { shell } => completions::run(&cx, shell),

@@ -26,7 +26,7 @@ use gantry_telemetry::{Settings, Telemetry};
 use tracing::Instrument as _;
 
 use crate::{
-    args::{Args, AuditCommand, Command, PlanCommand},
+    args::{AgentCommand, Args, AuditCommand, Command, OperatorCommand, PlanCommand, SiteCommand},
     exit::{Exit, Failure},
     output::Output,
 };
@@ -109,6 +109,15 @@ fn name(command: &Command) -> &'static str {
         Command::Sweep(_) => "ctl sweep",
         Command::Result(_) => "ctl result",
         Command::Agents(_) => "ctl agents",
+        Command::Agent(AgentCommand::Token(_)) => "ctl agent token",
+        Command::Agent(AgentCommand::Approve { .. }) => "ctl agent approve",
+        Command::Agent(AgentCommand::Revoke { .. }) => "ctl agent revoke",
+        Command::Operator(OperatorCommand::Add(_)) => "ctl operator add",
+        Command::Operator(OperatorCommand::Set(_)) => "ctl operator set",
+        Command::Operator(OperatorCommand::List) => "ctl operator list",
+        Command::Operator(OperatorCommand::Revoke { .. }) => "ctl operator revoke",
+        Command::Site(SiteCommand::Add { .. }) => "ctl site add",
+        Command::Site(SiteCommand::List) => "ctl site list",
         Command::Audit(audit) => match &audit.command {
             None => "ctl audit",
             Some(AuditCommand::Export { .. }) => "ctl audit export",

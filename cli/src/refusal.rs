@@ -70,6 +70,9 @@ pub(crate) fn refused(url: &str, what: &str, status: &Status) -> Failure {
         Code::Incompatible => failure.remedy("compare the versions: ctl version"),
         Code::Busy => failure.remedy("try again later"),
         Code::Internal => failure.remedy("look into the controller's log"),
+        Code::Unknown => failure.remedy("see what there is: ctl site list, ctl operator list, ctl agents"),
+        Code::NameTaken => failure.remedy("choose another name"),
+        Code::TokenRefused => failure.remedy("make a new token: ctl agent token --site SITE"),
         Code::JobFinished | Code::JobState => failure.remedy("see how the job stands: ctl show JOB"),
         Code::BadRequest => failure,
     }
@@ -100,9 +103,13 @@ fn unreachable(message: String) -> Failure {
 /// The word of a refusal decides the exit code.
 fn exit_of(code: Code) -> Exit {
     match code {
-        Code::BadRequest | Code::JobNotFound | Code::JobAmbiguous | Code::JobConflict | Code::AgentAmbiguous => {
-            Exit::Usage
-        }
+        Code::BadRequest
+        | Code::JobNotFound
+        | Code::JobAmbiguous
+        | Code::JobConflict
+        | Code::AgentAmbiguous
+        | Code::Unknown
+        | Code::NameTaken => Exit::Usage,
         Code::JobNotFinished
         | Code::JobFinished
         | Code::JobState
@@ -110,6 +117,7 @@ fn exit_of(code: Code) -> Exit {
         | Code::AgentUnknown
         | Code::TargetBusy
         | Code::NotAllowed
+        | Code::TokenRefused
         | Code::Incompatible
         | Code::Busy => Exit::Refused,
         Code::Internal => Exit::Internal,
@@ -299,7 +307,7 @@ mod tests {
             Failure::Story(story) => story.remedies.len(),
             Failure::Told(_) => 0,
         };
-        assert_eq!((told("no agent of site x"), told("no agent yet: run `controller join-file`")), (1, 0));
+        assert_eq!((told("no agent of site x"), told("no agent yet: run `ctl agent token`")), (1, 0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Everything that people and programs see. All of it reads `JobView` and `v1::Job`; none of it talks to anyone.
 
+pub(crate) mod access;
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod ending;

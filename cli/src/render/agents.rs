@@ -1,16 +1,50 @@
 //! The list of agents with the ISO files that they offer.
 
-use gantry_proto::v1;
-use jiff::Timestamp;
+use std::fmt::Write as _;
 
-use super::{table::table, units};
+use gantry_proto::v1;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{table::table, text::clean, units};
+
+/// An agent that does not renew its certificate of 30 days so near to its end is out of contact for long.
+const NEAR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// One row an agent; its ISO files below one another.
 pub(crate) fn text(agents: &[v1::Agent], now: Timestamp, columns: usize) -> String {
     if agents.is_empty() {
         return "no agents\n".to_owned();
     }
-    table(&["AGENT", "SITE", "CONTACT", "VERSION", "JOBS", "ISO FILES"], agents.iter().map(|a| row(a, now)), columns)
+    let heading = ["AGENT", "SITE", "CONTACT", "VERSION", "JOBS", "ISO FILES"];
+    let mut text = table(&heading, agents.iter().map(|a| row(a, now)), columns);
+    for agent in agents {
+        for note in notes(agent, now) {
+            let _ = writeln!(text, "{}: {note}", clean(&agent.agent_id));
+        }
+    }
+    text
+}
+
+/// What an operator should know of its identity, and what to do.
+fn notes(agent: &v1::Agent, now: Timestamp) -> Vec<String> {
+    let (id, site) = (clean(&agent.agent_id), clean(&agent.site));
+    if agent.revoked {
+        return vec![format!("shut out; to let it in again: ctl agent token --site {site} --agent {id}")];
+    }
+    let mut notes = Vec::new();
+    if !agent.asks_to_return.is_empty() {
+        let key = clean(&agent.asks_to_return);
+        notes
+            .push(format!("asks to come back; compare the key with its log, then: ctl agent approve {id} --key {key}"));
+    }
+    match units::from_micros(agent.expires_micros) {
+        Some(end) if end <= now => notes.push(format!("its certificate has expired on {}", units::time(end))),
+        Some(end) if end.duration_since(now) < NEAR => {
+            notes.push(format!("its certificate expires on {}: it renews it when it is in contact", units::time(end)))
+        }
+        _ => {}
+    }
+    notes
 }
 
 fn row(agent: &v1::Agent, now: Timestamp) -> Vec<String> {

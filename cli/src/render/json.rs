@@ -73,6 +73,9 @@ pub(crate) fn agent(agent: &v1::Agent) -> Value {
         "version": agent.version,
         "active_jobs": agent.active_jobs,
         "remote_address": agent.remote_address,
+        "revoked": agent.revoked,
+        "certificate_until": units::from_micros(agent.expires_micros).map(|at| at.to_string()),
+        "asks_to_return": (!agent.asks_to_return.is_empty()).then_some(&agent.asks_to_return),
         "isos": agent.isos.iter().map(iso).collect::<Vec<_>>(),
     })
 }

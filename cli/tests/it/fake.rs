@@ -14,6 +14,7 @@ use gantry_proto::{
     audit::{Head, Record},
     v1::{
         self,
+        access_service_server::AccessServiceServer,
         audit_service_server::{AuditService, AuditServiceServer},
         fleet_service_server::{FleetService, FleetServiceServer},
         job_service_server::{JobService, JobServiceServer},
@@ -29,7 +30,11 @@ use tonic::{
     transport::{Certificate, Identity, Server, ServerTlsConfig},
 };
 
-use crate::{line::Line, log};
+use crate::{
+    fake_access::{Desk, FakeAccess},
+    line::Line,
+    log,
+};
 
 /// The name on the controller's certificate.
 pub(crate) const SERVER_NAME: &str = "controller.test";
@@ -89,6 +94,8 @@ pub(crate) struct State {
 /// The controller.
 pub(crate) struct Fake {
     pub(crate) state: Arc<Mutex<State>>,
+    /// What was asked about who may come in.
+    pub(crate) desk: Arc<Mutex<Desk>>,
     pub(crate) line: Arc<Line>,
     /// Home of the operator, with the profile in its place.
     pub(crate) home: TempDir,
@@ -138,6 +145,7 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let line = Arc::new(Line::to(listener.local_addr().unwrap()).await);
         let state = Arc::new(Mutex::new(state));
+        let desk = Arc::new(Mutex::new(Desk::default()));
         let service = Service { state: state.clone(), line: line.clone() };
         let mut serving = JoinSet::new();
         let server = Server::builder()
@@ -145,10 +153,11 @@ impl Fake {
             .unwrap()
             .add_service(JobServiceServer::new(service.clone()).max_decoding_message_size(64 << 20))
             .add_service(FleetServiceServer::new(service.clone()))
-            .add_service(AuditServiceServer::new(service));
+            .add_service(AuditServiceServer::new(service))
+            .add_service(AccessServiceServer::new(FakeAccess { desk: desk.clone(), line: line.clone() }));
         serving.spawn(async move { server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap() });
         let home = tempfile::tempdir().unwrap();
-        let fake = Self { state, line, home, authority, _serving: serving };
+        let fake = Self { state, desk, line, home, authority, _serving: serving };
         let (cert, key) = fake.authority.issue("ops", ExtendedKeyUsagePurpose::ClientAuth);
         fake.profile(&Profile { cert: &cert, key: &key, ..fake.good() });
         fake
@@ -416,7 +425,15 @@ impl FleetService for Service {
             ..Default::default()
         };
         let never = v1::Agent { agent_id: "sh-1".into(), site: "shanghai".into(), ..Default::default() };
-        Ok(Response::new(v1::ListAgentsResponse { agents: vec![agent, never] }))
+        let out = v1::Agent { agent_id: "sh-2".into(), site: "shanghai".into(), revoked: true, ..Default::default() };
+        let dark = v1::Agent {
+            agent_id: "sh-3".into(),
+            site: "shanghai".into(),
+            expires_micros: 1_700_000_000_000_000,
+            asks_to_return: "ab".repeat(32),
+            ..Default::default()
+        };
+        Ok(Response::new(v1::ListAgentsResponse { agents: vec![agent, never, out, dark] }))
     }
 
     async fn get_version(&self, _: Request<v1::GetVersionRequest>) -> Result<Response<v1::GetVersionResponse>, Status> {

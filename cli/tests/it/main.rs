@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod access;
 mod again;
 mod audit;
 mod decide;
 mod deploy;
 mod fake;
+mod fake_access;
 mod help;
 mod line;
 mod local;

@@ -1,0 +1,76 @@
+//! `ctl agent`: how agents come in, come back, and are shut out.
+
+use gantry_proto::v1;
+use serde_json::json;
+
+use super::Cx;
+use crate::{
+    args::{AgentCommand, AgentToken, Format},
+    exit::Failure,
+    render::{text::clean, units},
+};
+
+/// Makes a token, approves or revokes.
+pub(crate) async fn run(cx: &Cx, command: AgentCommand) -> Result<(), Failure> {
+    match command {
+        AgentCommand::Token(args) => token(cx, args).await,
+        AgentCommand::Approve { agent, key } => approve(cx, &agent, key.unwrap_or_default()).await,
+        AgentCommand::Revoke { agent } => revoke(cx, &agent).await,
+    }
+}
+
+async fn token(cx: &Cx, args: AgentToken) -> Result<(), Failure> {
+    let AgentToken { site, agent, life } = args;
+    let wish = v1::MakeTokenRequest { site, agent_id: agent.clone().unwrap_or_default(), life_s: life.unwrap_or(0) };
+    let answer = cx.connect().await?.make_token(wish).await?;
+    let expires = units::from_micros(answer.expires_micros).map(|at| at.to_string());
+    match cx.out.format {
+        Format::Table => {
+            cx.out.text(&answer.token)?;
+            let until = expires.unwrap_or_default();
+            cx.out.note(&format!("works once, until {until}; on the agent's host: agent join TOKEN"));
+            if answer.replaces {
+                let agent = agent.unwrap_or_default();
+                cx.out.note(&format!(
+                    "warning: agent {agent} is there; the one that joins with this token takes its place"
+                ));
+            }
+            Ok(())
+        }
+        Format::Json | Format::Ndjson => {
+            cx.out.json(&json!({ "token": answer.token, "expires": expires, "replaces": answer.replaces }))
+        }
+    }
+}
+
+async fn approve(cx: &Cx, agent: &str, key_sha256: String) -> Result<(), Failure> {
+    let wish = v1::ApproveAgentRequest { agent_id: agent.to_owned(), key_sha256 };
+    let answer = cx.connect().await?.approve_agent(wish).await?;
+    let until = units::from_micros(answer.until_micros).map(|at| at.to_string());
+    match cx.out.format {
+        Format::Table => cx.out.text(&format!(
+            "agent {agent} may come back with the key of sha256 {}, until {}",
+            clean(&answer.key_sha256),
+            until.unwrap_or_default()
+        )),
+        Format::Json | Format::Ndjson => {
+            cx.out.json(&json!({ "agent_id": agent, "key_sha256": answer.key_sha256, "until": until }))
+        }
+    }
+}
+
+async fn revoke(cx: &Cx, agent: &str) -> Result<(), Failure> {
+    let wish = v1::RevokeAgentRequest { agent_id: agent.to_owned() };
+    let active_jobs = cx.connect().await?.revoke_agent(wish).await?.active_jobs;
+    match cx.out.format {
+        Format::Table => cx.out.text(&format!("agent {agent} is shut out"))?,
+        Format::Json | Format::Ndjson => cx.out.json(&json!({ "agent_id": agent, "active_jobs": active_jobs }))?,
+    }
+    if active_jobs > 0 {
+        cx.out.note(&format!(
+            "warning: it has {active_jobs} unfinished jobs: move each one to another agent with `ctl move JOB --agent \
+             AGENT --plan FILE`; see `ctl jobs --active`"
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! `ctl operator`: who works with this controller. A new operator's key is made here and never travels to the controller.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use gantry_proto::{
+    OperatorProfile, Secret,
+    join::OPERATOR_PROFILE_FILE,
+    v1::{self, Role},
+};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::json;
+
+use super::Cx;
+use crate::{
+    args::{Format, OperatorAdd, OperatorCommand, OperatorSet},
+    exit::{Exit, Failure},
+    refusal,
+    render::access,
+};
+
+/// For keys.
+const PRIVATE: u32 = 0o600;
+/// For certificates and the profile.
+const PUBLIC: u32 = 0o644;
+
+/// Adds, changes, lists or revokes.
+pub(crate) async fn run(cx: &Cx, command: OperatorCommand) -> Result<(), Failure> {
+    match command {
+        OperatorCommand::Add(args) => add(cx, args).await,
+        OperatorCommand::Set(args) => set(cx, args).await,
+        OperatorCommand::List => list(cx).await,
+        OperatorCommand::Revoke { name } => {
+            let operator = cx.connect().await?.revoke_operator(&name).await?;
+            tell(cx, &format!("operator {name} is shut out"), &operator)
+        }
+    }
+}
+
+async fn add(cx: &Cx, args: OperatorAdd) -> Result<(), Failure> {
+    let OperatorAdd { name, role, sites, out } = args;
+    if role == Role::Admin && !sites.is_empty() {
+        return Err(
+            Failure::usage("an admin has all sites").remedy("leave --site out, or choose the role operator or viewer")
+        );
+    }
+    let client = cx.connect().await?;
+    let (key, request_der) = request()?;
+    let place = NewProfile::begin(&out, &key).map_err(|error| unwritten(&out, &error))?;
+    let wish = v1::AddOperatorRequest { operator: name.clone(), role: role.into(), sites, request_der };
+    let answer = match client.add_operator(wish).await {
+        Ok(answer) => answer,
+        Err(failure) => {
+            place.give_up();
+            return Err(failure.remedy(format!(
+                "if the answer was lost, the name may be taken now: ctl operator revoke {name}, then add it again"
+            )));
+        }
+    };
+    let operator = answer.operator.clone().ok_or_else(|| refusal::incomplete(client.url(), "operator"))?;
+    let profile = place.finish(&answer).map_err(|error| unwritten(&out, &error))?;
+    match cx.out.format {
+        Format::Table => {
+            cx.out.text(&format!("operator {name} is let in; profile: {}", profile.display()))?;
+            cx.out.note(&format!(
+                "next: hand the directory {} to {name} over a safe way; its key is in it",
+                out.display()
+            ));
+            Ok(())
+        }
+        Format::Json | Format::Ndjson => {
+            cx.out.json(&json!({ "operator": access::operator(&operator), "profile": profile }))
+        }
+    }
+}
+
+async fn set(cx: &Cx, args: OperatorSet) -> Result<(), Failure> {
+    let OperatorSet { name, role, sites, all_sites } = args;
+    if role.is_none() && sites.is_empty() && !all_sites {
+        return Err(Failure::usage("nothing is to be changed").remedy("give --role, --site or --all-sites"));
+    }
+    let wish = v1::SetOperatorRequest {
+        operator: name.clone(),
+        role: role.unwrap_or(Role::Unspecified).into(),
+        change_sites: all_sites || !sites.is_empty(),
+        sites,
+    };
+    let operator = cx.connect().await?.set_operator(wish).await?;
+    tell(cx, &access::operator_line(&operator), &operator)
+}
+
+async fn list(cx: &Cx) -> Result<(), Failure> {
+    let operators = cx.connect().await?.operators().await?;
+    match cx.out.format {
+        Format::Table => cx.out.text(&access::operators(&operators, cx.out.columns())),
+        Format::Json => {
+            cx.out.json(&json!({ "operators": operators.iter().map(access::operator).collect::<Vec<_>>() }))
+        }
+        Format::Ndjson => operators.iter().try_for_each(|operator| cx.out.json(&access::operator(operator))),
+    }
+}
+
+fn tell(cx: &Cx, text: &str, operator: &v1::Operator) -> Result<(), Failure> {
+    match cx.out.format {
+        Format::Table => cx.out.text(text),
+        Format::Json | Format::Ndjson => cx.out.json(&access::operator(operator)),
+    }
+}
+
+/// A key, PEM, and its certificate request, DER.
+fn request() -> Result<(Secret, Vec<u8>), Failure> {
+    let failed = |error: rcgen::Error| Failure::new(Exit::Internal, "cannot make a key").because(error.to_string());
+    let key = KeyPair::generate().map_err(failed)?;
+    let request = CertificateParams::default().serialize_request(&key).map_err(failed)?;
+    Ok((Secret::new(key.serialize_pem()), request.der().to_vec()))
+}
+
+/// A profile directory on its way: with the key from the beginning, and a profile only at the end.
+struct NewProfile {
+    dir: PathBuf,
+    /// The directory was there before, empty.
+    kept: bool,
+}
+
+impl NewProfile {
+    fn begin(dir: &Path, key: &Secret) -> io::Result<Self> {
+        let kept = dir.is_dir();
+        if kept && fs::read_dir(dir)?.next().is_some() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the directory is there and is not empty"));
+        }
+        if !kept {
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        }
+        let place = Self { dir: dir.to_owned(), kept };
+        place.write("key.pem", key.expose(), PRIVATE).inspect_err(|_| place.give_up())?;
+        Ok(place)
+    }
+
+    fn finish(self, answer: &v1::AddOperatorResponse) -> io::Result<PathBuf> {
+        let profile = OperatorProfile {
+            controller: answer.controller.clone(),
+            server_name: answer.server_name.clone(),
+            ca_pem_file: "ca.pem".to_owned(),
+            cert_pem_file: "cert.pem".to_owned(),
+            key_pem_file: "key.pem".to_owned(),
+        };
+        let text = toml::to_string(&profile).map_err(io::Error::other)?;
+        self.write("ca.pem", &answer.ca_pem, PUBLIC)?;
+        self.write("cert.pem", &answer.cert_pem, PUBLIC)?;
+        self.write(OPERATOR_PROFILE_FILE, &text, PUBLIC)?;
+        Ok(self.dir.join(OPERATOR_PROFILE_FILE))
+    }
+
+    /// Nobody was let in: nothing is left here either.
+    fn give_up(&self) {
+        let _ = fs::remove_file(self.dir.join("key.pem"));
+        if !self.kept {
+            let _ = fs::remove_dir(&self.dir);
+        }
+    }
+
+    fn write(&self, name: &str, text: &str, mode: u32) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(self.dir.join(name))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Usage, format!("cannot write the profile into {}", path.display()))
+        .because(error.to_string().to_lowercase())
+        .remedy("give --out a directory that is not there yet, in a place where you may write")
+}
