@@ -17,7 +17,7 @@ struct FusedSink {
 impl Disk for FusedDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn Sink>> {
         if self.0.is_blown() {
-            return Err(self.0.dead());
+            self.0.dead();
         }
         Ok(Box::new(FusedSink { fuse: self.0.clone(), inner: OsDisk.open(path)? }))
     }
@@ -27,30 +27,34 @@ impl Sink for FusedSink {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         match self.fuse.next() {
             Word::Go => self.inner.append(line),
-            Word::Dead | Word::Blow(How::Before) => Err(self.fuse.dead()),
-            Word::Blow(How::Torn) => {
-                self.inner.append(&line[..line.len() / 2])?;
-                Err(self.fuse.dead())
-            }
-            Word::Blow(How::After) => {
-                self.inner.append(line)?;
-                Err(self.fuse.dead())
+            Word::Dead => self.fuse.dead(),
+            Word::Blow(how) => {
+                let reaches = match how {
+                    How::Before => 0,
+                    How::Torn => line.len() / 2,
+                    How::After => line.len(),
+                };
+                self.inner.append(&line[..reaches])?;
+                self.fuse.blow();
+                self.fuse.dead()
             }
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.fuse.is_blown() { Err(self.fuse.dead()) } else { self.inner.flush() }
+        if self.fuse.is_blown() { self.fuse.dead() } else { self.inner.flush() }
     }
 
     fn cut(&mut self, len: u64) -> io::Result<()> {
-        if self.fuse.is_blown() { Err(self.fuse.dead()) } else { self.inner.cut(len) }
+        if self.fuse.is_blown() { self.fuse.dead() } else { self.inner.cut(len) }
     }
 }
 
 impl Fuse {
-    fn dead(&self) -> io::Error {
+    /// The thread of one that is dead comes no further: whatever it would do about an error, a dead process does not do,
+    /// and the next life must not meet it.
+    fn dead(&self) -> ! {
         self.await_burial();
-        io::Error::other("the agent has died")
+        std::panic::resume_unwind(Box::new("the agent has died"))
     }
 }

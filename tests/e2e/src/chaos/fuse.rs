@@ -36,7 +36,7 @@ pub(super) struct Fuse {
 pub(super) enum Word {
     /// Do it.
     Go,
-    /// The fuse blows now.
+    /// The fuse blows at this: do what is said, then [`Fuse::blow`].
     Blow(How),
     /// It has blown before.
     Dead,
@@ -62,12 +62,15 @@ impl Fuse {
         let number = self.seen.fetch_add(1, Ordering::SeqCst) + 1;
         let how = self.blow.lock().unwrap_or_else(PoisonError::into_inner).filter(|(at, _)| *at == number);
         match how {
-            Some((_, how)) => {
-                self.blown.send_replace(true);
-                Word::Blow(how)
-            }
+            Some((_, how)) => Word::Blow(how),
             None => Word::Go,
         }
+    }
+
+    /// From now on everything behind it is dead. Not before what still happens has happened: whoever hears of the death
+    /// starts the next life, and a dead process writes nothing into that.
+    pub(super) fn blow(&self) {
+        self.blown.send_replace(true);
     }
 
     /// Blocks the thread of one that is dead until nobody can hear it any more: an error that it could still tell of would

@@ -1,7 +1,11 @@
 //! One run: starts everything, submits a job, lets our processes die as planned and come back, does what operators do,
 //! waits for the end, checks.
 
-use std::time::Duration;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use gantry_proto::{JobId, v1};
@@ -45,15 +49,35 @@ pub struct Ran {
 pub async fn run(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran> {
     let what = || format!("{} (seed {}), {:?}, {crashes:?}", scenario.name, scenario.seed, scenario.moments);
     let began = Instant::now();
-    let ran = tokio::time::timeout(LIMIT, Box::pin(carry_out(scenario, crashes))).await;
-    let mut ran = ran.with_context(|| format!("not done after {LIMIT:?}: {}", what()))?.with_context(what)?;
+    let at = At::default();
+    let ran = tokio::time::timeout(LIMIT, Box::pin(carry_out(scenario, crashes, &at))).await;
+    let mut ran = ran.with_context(|| format!("not done after {LIMIT:?}, {at}: {}", what()))?.with_context(what)?;
     ran.took = began.elapsed();
     Ok(ran)
 }
 
-async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran> {
+/// Where a run is, for one that hangs.
+#[derive(Default)]
+struct At(Mutex<String>);
+
+impl At {
+    fn set(&self, place: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = place.into();
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "last seen {}", self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn carry_out(scenario: &Scenario, crashes: &Crashes, at: &At) -> anyhow::Result<Ran> {
+    at.set("starting the site");
     let mut site = Site::start(scenario).await?;
+    at.set("starting our processes");
     let mut stage = Stage::start(&mut site, crashes, scenario.moves()).await?;
+    at.set("submitting the job");
     let job = JobId::new();
     let mut operator = Operator::new(&site, job)?;
     while operator.submit(&site, scenario.retried).await? == Asked::Lost {
@@ -62,7 +86,8 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes) -> anyhow::Result<Ran
     }
     let follower = Follower::start(operator.watcher(), job);
     let mut play = Play { scenario, follower, operator, due: Vec::new(), next: 0 };
-    play.until_over(&mut stage, &site).await?;
+    play.until_over(&mut stage, &site, at).await?;
+    at.set("after the end of the job");
     // A process that dies of the job's last words comes back once more.
     let row = loop {
         stage.revive(&site).await?;
@@ -117,12 +142,21 @@ enum Wish {
 }
 
 impl Play<'_> {
-    async fn until_over(&mut self, stage: &mut Stage, site: &Site) -> anyhow::Result<()> {
+    async fn until_over(&mut self, stage: &mut Stage, site: &Site, at: &At) -> anyhow::Result<()> {
         let (mut released, mut answered) = (0, 0);
         let mut retried = !self.scenario.retried;
         loop {
+            at.set(format!("reviving, {} deaths so far", stage.deaths));
             stage.revive(site).await?;
             let seen = self.follower.seen();
+            at.set(format!(
+                "at event {}, job {:?}, {} deaths, {} writes of the agent, due {:?}",
+                seen.last_seq,
+                seen.job.as_ref().map(|job| (job.state(), job.agent_in_contact)),
+                stage.deaths,
+                stage.counts().0,
+                self.due
+            ));
             if let Some(broken) = seen.broken {
                 bail!("{broken}");
             }

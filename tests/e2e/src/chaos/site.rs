@@ -2,15 +2,24 @@
 //! addresses no other run uses.
 
 use std::{
+    io::Write as _,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use gantry_agent::config::Settings;
-use gantry_controller::{Config, setup};
+use gantry_controller::{
+    Config, STORE_FILE,
+    peer::{AgentPeer, Peer},
+    setup,
+    store::{IdentityChange, IdentityChanged, Joining, SiteRow, SqliteStore, Store as _, TokenRow},
+};
+use gantry_proto::{AgentId, JoinFile};
 use gantry_sim::{Sim, SimOptions, fault::WorldAction, iso::Iso, options::Storage, workbook::Workbook};
+use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 
 use super::{Scenario, VM};
@@ -140,14 +149,45 @@ impl Site {
         })
     }
 
-    /// The line to the controller, once that has its port, and the agents' join files, which lead through it.
-    pub(super) fn join(&mut self) -> anyhow::Result<()> {
+    /// The line to the controller, and the agents' identities, which lead through it. The agents join before there is a
+    /// controller, straight into its store: how they join is no part of a run.
+    pub(super) async fn join(&mut self) -> anyhow::Result<()> {
         let line = Proxy::start(self.config.listen).context("starting the line")?;
-        let config = Config { url: format!("https://{}", line.address()), ..self.config.clone() };
+        setup::ensure_server(&self.config).context("making the controller's CA")?;
+        setup::first_operator(&self.config).context("making the operator's profile")?;
+        let authority = setup::authority(&self.config)?;
+        let (_, server_name) = self.config.address();
+        let store = SqliteStore::open(&self.config.data.join(STORE_FILE), &self.config.store).await?;
+        let now = Timestamp::now();
+        let expires = now + SignedDuration::from_hours(24);
+        let site = SiteRow { name: SITE.to_owned(), added: now, added_by: String::new() };
+        store.change_identity(IdentityChange::AddSite(site)).await?;
         for (agent, settings) in [(AGENT, &self.settings), (SECOND, &self.second)] {
             let file = settings.join_file.as_ref().context("an agent without a join file")?;
-            setup::join_file(&config, agent, SITE, file).context("making the join file")?;
+            let id: AgentId = agent.parse()?;
+            let (hash, key, made_by) = (agent.to_owned(), agent.to_owned(), String::new());
+            let token =
+                TokenRow { hash: hash.clone(), site: SITE.to_owned(), agent: Some(id.clone()), expires, made_by };
+            store.change_identity(IdentityChange::AddToken { token, now }).await?;
+            let joined = store.change_identity(IdentityChange::Join(Joining { hash, wish: None, key, now, expires }));
+            let joined = joined.await?;
+            ensure!(matches!(joined, IdentityChanged::Agent(_)), "agent {agent} does not join: {joined:?}");
+            let peer = Peer::Agent(AgentPeer { id, site: SITE.to_owned() });
+            let issued = authority.issue_peer(&peer, 1).context("signing an agent's certificate")?;
+            let join = JoinFile {
+                controller: format!("https://{}", line.address()),
+                server_name: server_name.clone(),
+                ca_pem: authority.pem().to_owned(),
+                cert_pem: issued.cert_pem,
+                key_pem: issued.key_pem,
+                agent: agent.to_owned(),
+                site: SITE.to_owned(),
+            };
+            let mut options = std::fs::OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(file)?;
+            file.write_all(&serde_json::to_vec(&join)?)?;
         }
+        store.close().await;
         self.line = Some(line);
         Ok(())
     }

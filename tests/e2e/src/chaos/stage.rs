@@ -28,8 +28,8 @@ impl Stage {
     pub(super) async fn start(site: &mut Site, crashes: &Crashes, two: bool) -> anyhow::Result<Self> {
         let (mut agents, mut controllers) = (crashes.agent.clone().into_iter(), crashes.controller.clone().into_iter());
         let mut seconds = crashes.second.clone().into_iter();
+        site.join().await?;
         let controller = parts::controller(&site.config, Fuse::new(controllers.next())).await?;
-        site.join()?;
         let agent = parts::agent(&site.settings, Fuse::new(agents.next())).await?;
         let second = match two {
             true => Some(parts::agent(&site.second, Fuse::new(seconds.next())).await?),

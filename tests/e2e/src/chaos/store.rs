@@ -4,8 +4,9 @@ use std::{future::Future, sync::Arc};
 
 use async_trait::async_trait;
 use gantry_controller::store::{
-    Again, AgentRow, Appended, AuditFilter, Begun, Cancel, Cancelled, Inserted, JobFilter, JobRow, NewJob, OrderReport,
-    OrderRow, Position, Relocate, Relocated, Store, StoreError, Wish, Wished,
+    Again, AgentRow, Appended, AuditFilter, Begun, Cancel, Cancelled, EnrolledRow, IdentityChange, IdentityChanged,
+    Inserted, JobFilter, JobRow, NewJob, OperatorRow, OrderReport, OrderRow, Position, Relocate, Relocated, SiteRow,
+    Store, StoreError, Wish, Wished,
 };
 use gantry_proto::{
     AgentId, JobId,
@@ -28,11 +29,12 @@ impl FusedStore {
     async fn change<T>(&self, act: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
         match self.fuse.next() {
             Word::Go => act.await,
-            Word::Blow(How::After) => {
-                act.await?;
-                Err(StoreError::Closed)
+            Word::Dead => Err(StoreError::Closed),
+            Word::Blow(how) => {
+                let done = if how == How::After { act.await.map(drop) } else { Ok(()) };
+                self.fuse.blow();
+                done.and(Err(StoreError::Closed))
             }
-            Word::Dead | Word::Blow(How::Before | How::Torn) => Err(StoreError::Closed),
         }
     }
 
@@ -45,6 +47,30 @@ impl FusedStore {
 impl Store for FusedStore {
     async fn check(&self) -> Result<(), StoreError> {
         self.look(self.inner.check()).await
+    }
+
+    async fn operator(&self, name: &str) -> Result<Option<OperatorRow>, StoreError> {
+        self.look(self.inner.operator(name)).await
+    }
+
+    async fn operators(&self) -> Result<Vec<OperatorRow>, StoreError> {
+        self.look(self.inner.operators()).await
+    }
+
+    async fn enrolled(&self, agent: &AgentId) -> Result<Option<EnrolledRow>, StoreError> {
+        self.look(self.inner.enrolled(agent)).await
+    }
+
+    async fn enrollments(&self) -> Result<Vec<EnrolledRow>, StoreError> {
+        self.look(self.inner.enrollments()).await
+    }
+
+    async fn sites(&self) -> Result<Vec<SiteRow>, StoreError> {
+        self.look(self.inner.sites()).await
+    }
+
+    async fn change_identity(&self, change: IdentityChange) -> Result<IdentityChanged, StoreError> {
+        self.change(self.inner.change_identity(change)).await
     }
 
     async fn agents(&self) -> Result<Vec<(AgentRow, u32)>, StoreError> {
