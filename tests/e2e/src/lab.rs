@@ -122,10 +122,15 @@ impl Lab {
         };
         lab.start_simulator().await.context("starting the simulator")?;
         lab.start_controller().await.context("starting the controller")?;
-        lab.join_agent().await.context("making the join file")?;
+        lab.let_in().await.context("letting operator and agent in")?;
         lab.start_agent().await.context("starting the agent")?;
         lab.in_contact(AGENT).await?;
         Ok(lab)
+    }
+
+    /// One of our programs.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.path(name)
     }
 
     /// The lab's directory.
@@ -345,36 +350,42 @@ impl Lab {
         Ok(())
     }
 
-    /// Makes the agent's join file and the operator's profile, as an administrator would.
-    async fn join_agent(&mut self) -> anyhow::Result<()> {
-        let mut link_url = self.controller_url.clone();
+    /// Lets in an operator, who adds the site and then the agent, as an administrator would.
+    async fn let_in(&mut self) -> anyhow::Result<()> {
+        let admin = self.controller_data().join("operators/admin").join(gantry_proto::join::OPERATOR_PROFILE_FILE);
+        let (admin, operator) = (admin.to_string_lossy().into_owned(), self.dir().join("operator"));
+        let operator = operator.to_string_lossy().into_owned();
+        let add = ["operator", "add", "lab", "--role", "admin", "--out", &operator];
+        // The port was not known when the first admin's profile was written.
+        self.told(&[&["--profile", &admin, "--controller", &self.controller_url], &add[..]].concat()).await?;
+        self.told(&["site", "add", SITE]).await?;
         if self.options.proxied {
             let target = self.controller_url.trim_start_matches("https://").parse().context("the controller's port")?;
-            let proxy = Proxy::start(target)?;
-            link_url = format!("https://{}", proxy.address());
-            self.proxy = Some(proxy);
+            self.proxy = Some(Proxy::start(target)?);
         }
-        let config = |lab: &Self, name, url| {
-            let settings = json!({"data": lab.controller_data(), "names": ["127.0.0.1"], "url": url});
-            lab.write_toml(name, &settings).map(|file| file.to_string_lossy().into_owned())
-        };
-        let link_config = config(self, "link.toml", &link_url)?;
-        let config = config(self, "admin.toml", &self.controller_url)?;
-        let operator = self.dir().join("operator");
-        let operator = operator.to_string_lossy();
-        for (agent, file) in [(AGENT, "join.json"), (SECOND_AGENT, "join-2.json")] {
-            let join = self.dir().join(file);
-            let join = join.to_string_lossy();
-            self.admin(&["join-file", "--config", &link_config, "--agent", agent, "--site", SITE, "--out", &join])
-                .await?;
-        }
-        self.admin(&["operator-file", "--config", &config, "--name", "lab", "--out", &operator]).await
+        self.join(AGENT, "agent", "join.json").await
     }
 
-    async fn admin(&self, args: &[&str]) -> anyhow::Result<()> {
-        let output = command(&self.binaries.path("controller"), args).stdin(Stdio::null()).output().await?;
-        ensure!(output.status.success(), "controller {args:?}: {}\n{}", output.status, text(&output));
+    /// An agent joins with a token. Its link then leads through the proxy, where there is one.
+    async fn join(&self, agent: &str, data: &str, file: &str) -> anyhow::Result<()> {
+        let token = self.told(&["agent", "token", "--site", SITE, "--agent", agent]).await?;
+        let (data, file) = (self.dir().join(data), self.dir().join(file));
+        let mut join = command(&self.binaries.path("agent"), ["join", token.trim(), "--no-run", "--data"]);
+        let output = join.arg(data).arg("--join").arg(&file).stdin(Stdio::null()).output().await?;
+        ensure!(output.status.success(), "agent join: {}\n{}", output.status, text(&output));
+        if let Some(proxy) = &self.proxy {
+            let mut join: Value = serde_json::from_slice(&fs::read(&file)?)?;
+            join["controller"] = format!("https://{}", proxy.address()).into();
+            fs::write(&file, join.to_string())?;
+        }
         Ok(())
+    }
+
+    /// What `ctl` prints; it must end well.
+    pub async fn told(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output = self.ctl(args).await?;
+        ensure!(output.status.success(), "ctl {args:?}: {}\n{}", output.status, text(&output));
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Starts the agent, again too.
@@ -389,6 +400,7 @@ impl Lab {
         let isos = self.dir().join("iso-2");
         fs::create_dir_all(&isos)?;
         fs::copy(self.iso(), isos.join(ISO_NAME))?;
+        self.join(SECOND_AGENT, "agent-2", "join-2.json").await?;
         self.second = Some(self.spawn_agent("agent-2", "iso-2", "join-2.json")?);
         self.in_contact(SECOND_AGENT).await
     }
