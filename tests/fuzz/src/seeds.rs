@@ -22,6 +22,9 @@ use serde_json::json;
 
 use super::{input::SEPARATOR, session, stage, workbook};
 
+/// The last number that there is: no event can follow on it.
+const LAST_SEQ: &str = "\"last_seq\":18446744073709551615";
+
 /// An input: its target, its name, and what it holds.
 pub type Seed = (&'static str, String, Vec<u8>);
 
@@ -107,6 +110,17 @@ fn orders() -> Vec<Seed> {
     let welcome = say(Down::Welcome(v1::Welcome { protocol: 1, replay: vec![moved], ..Default::default() }));
     let ack = |seq| say(Down::Ack(v1::EventAck { job_id: job(), seq }));
     let goodbye = say(Down::Goodbye(v1::Goodbye { retry_after_ms: 5, reason: reason() }));
+    // At the limits: an epoch that has none after it, a fact that can be read by itself but not inside of a journal's line.
+    let at_last_epoch = [start(), beat(5), cancel(2), beat(20), retry(&[], false)].map(|mut response| {
+        if let Some(Down::Order(order)) = &mut response.item {
+            order.epoch = u32::MAX;
+        }
+        response
+    });
+    let mut deep = take_over(2, false);
+    if let Some(Down::Order(v1::Order { kind: Some(Kind::TakeOver(taken)), .. })) = &mut deep.item {
+        taken.facts.insert("license".to_owned(), format!("{}{}", "[".repeat(125), "]".repeat(125)));
+    }
     vec![
         seed("order", "start", framed(&[start(), beat(5), ack(3), start(), goodbye])),
         seed("order", "cancel", framed(&[start(), beat(5), cancel(2), beat(20), cancel(3)])),
@@ -117,6 +131,8 @@ fn orders() -> Vec<Seed> {
         seed("order", "surrender", framed(&[start(), beat(5), surrender(2), beat(9), welcome, take_over(3, false)])),
         seed("order", "take-over", framed(&[take_over(2, false), beat(15), cancel(3)])),
         seed("order", "take-over-undo", framed(&[take_over(2, true), beat(15)])),
+        seed("order", "last-epoch", framed(&at_last_epoch)),
+        seed("order", "deep-fact", framed(&[deep])),
         seed("order", "alone", start().encode_to_vec()),
     ]
 }
@@ -181,7 +197,7 @@ fn up(item: Up) -> v1::OpenRequest {
     v1::OpenRequest { item: Some(item), ..Default::default() }
 }
 
-fn sample() -> v1::OpenRequest {
+fn sample(per_second: f64) -> v1::OpenRequest {
     up(Up::Sample(v1::Sample {
         job_id: session::JOB.to_owned(),
         step: "create-vm".to_owned(),
@@ -189,7 +205,7 @@ fn sample() -> v1::OpenRequest {
         done: 3,
         total: 9,
         unit: "bytes".to_owned(),
-        per_second: 1.5,
+        per_second,
         text: "uploading".to_owned(),
         extra_json: json!({"chunk": 3}).to_string(),
     }))
@@ -202,7 +218,8 @@ fn surrendered() -> Body {
 fn events() -> Vec<Seed> {
     let mut all = vec![
         seed("event", "log", framed(&[batch(log(bodies()))])),
-        seed("event", "sample", framed(&[batch(log(bodies()[..2].to_vec())), sample()])),
+        seed("event", "sample", framed(&[batch(log(bodies()[..2].to_vec())), sample(1.5)])),
+        seed("event", "no-end-in-sight", framed(&[batch(log(bodies()[..2].to_vec())), sample(f64::MIN_POSITIVE)])),
         seed("event", "surrendered", framed(&[batch(log(vec![bodies()[0].clone(), surrendered()]))])),
     ];
     for (number, body) in (1..).zip(bodies()) {
@@ -231,7 +248,7 @@ fn sessions() -> Vec<Seed> {
     gap.remove(2);
     vec![
         seed("session", "hello", framed(&[up(Up::Hello(hello)), beat, isos])),
-        seed("session", "log", framed(&[begin(), sample(), whole()])),
+        seed("session", "log", framed(&[begin(), sample(1.5), whole()])),
         seed("session", "gap", framed(&[batch(gap)])),
         seed("session", "order", framed(&stages)),
         seed("session", "refused", framed(&[update(v1::OrderStage::Refused), begin()])),
@@ -396,7 +413,9 @@ fn journals() -> Vec<Seed> {
         let lines = file.split_inclusive(|byte| *byte == b'\n');
         [1].into_iter().chain(lines.flat_map(|line| line[9..].iter().copied())).collect()
     };
+    let last = |records: Vec<u8>| String::from_utf8(records).unwrap().replace("\"last_seq\":9", LAST_SEQ).into_bytes();
     vec![
+        seed("journal", "last-number", last(records(&moved))),
         seed("journal", "file", [&[0][..], &file].concat()),
         seed("journal", "torn", [&[0][..], &file[..file.len() - 3]].concat()),
         seed("journal", "records", records(&file)),

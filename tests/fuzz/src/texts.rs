@@ -55,8 +55,7 @@ fn resolver(input: &[u8]) {
     assert!(resolv::servers(&planned).len() <= 3);
     let servers = cloudtower::split_servers(&text);
     assert!(cloudtower::same_servers(&servers, &servers));
-    let quoted = quote(&text);
-    assert!(quoted.len() >= text.len());
+    assert!(quote(&text).len() >= text.replace('\0', "").len());
 }
 
 /// The first line is the head that is known.
