@@ -141,7 +141,7 @@ impl JobLog {
             saving: tokio::sync::Mutex::default(),
             chunks: Mutex::new(folded.chunks.clone()),
             open_intents: folded.open_intents.clone(),
-            next_intent: AtomicU64::new(folded.last_intent + 1),
+            next_intent: AtomicU64::new(folded.last_intent.saturating_add(1)),
             sample: watch::Sender::new(None),
             sample_written: Mutex::default(),
             progress_every: Duration::try_from_secs_f64(settings.timing.progress_every_s).unwrap_or_default(),

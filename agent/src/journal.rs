@@ -145,7 +145,8 @@ impl Journal {
             let message = format!("epoch {} of the job has ended: nothing is told after its last event", tail.epoch);
             return Err(io::Error::other(message));
         }
-        let event = Event { seq: tail.last_seq + 1, epoch: tail.epoch, at: Timestamp::now(), body };
+        let seq = tail.last_seq.checked_add(1).ok_or_else(|| io::Error::other("the journal's numbers are used up"))?;
+        let event = Event { seq, epoch: tail.epoch, at: Timestamp::now(), body };
         writer.append(&*self.disk, &self.path, &Record::Event(Box::new(event.clone())))?;
         writer.flush()?;
         let started = tail.started || matches!(event.body, Body::JobStarted { .. });
@@ -287,10 +288,7 @@ impl Journal {
 impl Writer {
     /// Writes one whole line, or leaves the file as it was.
     fn append(&mut self, disk: &dyn Disk, path: &Path, record: &Record) -> io::Result<()> {
-        let line = record::encode(record).map_err(|len| {
-            let message = format!("a journal record of {len} bytes is longer than the limit of {LINE_MAX}");
-            io::Error::new(io::ErrorKind::InvalidInput, message)
-        })?;
+        let line = record::encode(record).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         if self.broken {
             return Err(io::Error::other("an earlier write to the journal failed; restart the agent"));
         }

@@ -151,7 +151,7 @@ fn ranges(numbers: impl Iterator<Item = u64>) -> String {
     let mut all: Vec<(u64, u64)> = Vec::new();
     for number in numbers {
         match all.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
             _ => all.push((number, number)),
         }
     }

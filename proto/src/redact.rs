@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    slice,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -83,7 +84,7 @@ pub struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.secrets.iter().for_each(|secret| self.redactor.forget(secret));
+        self.redactor.forget_many(&self.secrets);
     }
 }
 
@@ -102,13 +103,22 @@ impl Redactor {
 
     /// Takes a value in, in all its forms. Values under four characters are only protected by key.
     pub fn register(&self, secret: &Secret) {
-        self.change(secret, |forms, form| *forms.entry(form).or_insert(0) += 1);
+        self.register_many(slice::from_ref(secret));
+    }
+
+    /// The same for many values: what searches for them is made once, where one by one it would be made for each.
+    pub fn register_many(&self, secrets: &[Secret]) {
+        self.change(secrets, |forms, form| *forms.entry(form).or_insert(0) += 1);
     }
 
     /// Takes back one [`register`](Self::register): where a process has no further use for a value it should not keep
     /// it. A value that was registered more than once stays known.
     pub fn forget(&self, secret: &Secret) {
-        self.change(secret, |forms, mut form| {
+        self.forget_many(slice::from_ref(secret));
+    }
+
+    fn forget_many(&self, secrets: &[Secret]) {
+        self.change(secrets, |forms, mut form| {
             match forms.get_mut(&form) {
                 Some(count) if *count > 1 => *count -= 1,
                 Some(_) => {
@@ -125,22 +135,22 @@ impl Redactor {
     /// Registers values for as long as the guard lives: for a process that only passes them on.
     #[must_use = "the values are forgotten when this is dropped"]
     pub fn hold(&self, secrets: Vec<Secret>) -> Held {
-        secrets.iter().for_each(|secret| self.register(secret));
+        self.register_many(&secrets);
         Held { redactor: self.clone(), secrets }
     }
 
-    fn change(&self, secret: &Secret, mut change: impl FnMut(&mut BTreeMap<String, usize>, String)) {
-        if secret.expose().chars().count() < SHORTEST {
-            return;
-        }
-        // A form that two encodings share counts once.
-        let mut all = forms(secret.expose());
-        all.retain(|form| form.len() >= SHORTEST);
-        all.sort();
-        all.dedup();
+    /// Changes what is known of each form of each secret, all in the same direction.
+    fn change(&self, secrets: &[Secret], mut change: impl FnMut(&mut BTreeMap<String, usize>, String)) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let before = state.forms.len();
-        all.into_iter().for_each(|form| change(&mut state.forms, form));
+        for secret in secrets.iter().filter(|secret| secret.expose().chars().count() >= SHORTEST) {
+            // A form that two encodings share counts once.
+            let mut all = forms(secret.expose());
+            all.retain(|form| form.len() >= SHORTEST);
+            all.sort();
+            all.dedup();
+            all.into_iter().for_each(|form| change(&mut state.forms, form));
+        }
         if state.forms.len() != before {
             let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(state.forms.keys());
             state.search = search.ok();
@@ -290,6 +300,16 @@ mod tests {
             assert!(clean.contains(REDACTED), "{text}");
             assert!(!clean.contains(secret));
         }
+    }
+
+    #[test]
+    fn many_at_once_are_the_same_as_one_by_one() {
+        let secrets = ["s3cr3t-one", "s3cr3t-two", "abc"].map(Secret::new).to_vec();
+        let redactor = knowing(&["s3cr3t-two"]);
+        let held = redactor.hold(secrets);
+        assert_eq!(redactor.text("s3cr3t-one s3cr3t-two abc"), format!("{REDACTED} {REDACTED} abc"));
+        drop(held);
+        assert_eq!(redactor.text("s3cr3t-one s3cr3t-two abc"), format!("s3cr3t-one {REDACTED} abc"));
     }
 
     #[test]

@@ -278,12 +278,14 @@ impl JobView {
         (100.0 * done / total).clamp(0.0, 100.0)
     }
 
-    /// Seconds that are left by the step table and the newest progress; `None` when nothing is running.
+    /// Seconds that are left by the step table and the newest progress; `None` when nothing is running, or so slowly that
+    /// there is no end.
     pub fn eta_seconds(&self, now: Timestamp) -> Option<f64> {
         if self.phase != Phase::Running {
             return None;
         }
-        Some(self.steps.iter().map(|step| step.left(now)).sum())
+        let left: f64 = self.steps.iter().map(|step| step.left(now)).sum();
+        left.is_finite().then_some(left)
     }
 
     /// The step at work, or the one that failed.
@@ -434,6 +436,8 @@ mod tests {
         view.sample(&sample(10, 1_999));
         assert_eq!(view.percent(), 37.5);
         assert_eq!(view.eta_seconds(Timestamp::from_second(2_000).unwrap()), Some(5.0 + 10.0));
+        view.sample(&Sample { per_second: f64::MIN_POSITIVE, ..sample(50, 2_001) });
+        assert_eq!(view.eta_seconds(Timestamp::from_second(2_001).unwrap()), None, "no end in sight");
     }
 
     #[test]

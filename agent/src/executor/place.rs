@@ -102,7 +102,7 @@ fn halted(view: &JobView) -> Option<(Option<StepId>, Failure)> {
 
 fn resume(step: &StepView) -> (u32, Option<Failure>) {
     match (step.state, &step.failure) {
-        (StepState::Undone, Some(_)) => (step.attempt + 1, None),
+        (StepState::Undone, Some(_)) => (step.attempt.saturating_add(1), None),
         (StepState::Retrying | StepState::Undoing | StepState::UndoFailed, Some(failure)) => {
             (step.attempt, Some(failure.clone()))
         }

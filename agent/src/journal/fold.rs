@@ -126,7 +126,7 @@ impl Folded {
     }
 
     fn event(&mut self, event: &Event) -> Result<(), String> {
-        if event.seq != self.view.last_seq + 1 {
+        if self.view.last_seq.checked_add(1) != Some(event.seq) {
             return Err(format!("event {} after event {}", event.seq, self.view.last_seq));
         }
         match &event.body {

@@ -12,6 +12,10 @@ use super::{Carried, Chunk, SurrenderRecord};
 /// The longest line, bytes. A plan (256 KiB) and its sealed secrets (64 KiB) fit with room to spare.
 pub const LINE_MAX: usize = 1 << 20;
 
+/// The deepest nesting of arrays and objects in a line. A reader of JSON stops at 128, and the job with it; what a job
+/// tells needs a handful.
+const NEST_MAX: usize = 100;
+
 /// What a line holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,13 +148,49 @@ pub enum Fault {
     Unknown(String),
 }
 
-/// The line of a record, or how long it would have been when that is too long.
-pub(super) fn encode(record: &Record) -> Result<Vec<u8>, usize> {
-    let Ok(json) = serde_json::to_vec(record) else { return Err(0) };
+/// Why a record has no line: it could not be read again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unwritable {
+    /// It cannot be told as JSON.
+    #[error("a journal record cannot be written as JSON ({0})")]
+    Form(String),
+    /// Its line would be so many bytes long.
+    #[error("a journal record of {0} bytes is longer than the limit of {LINE_MAX}")]
+    Long(usize),
+    /// Values in it hold values that hold values, and so on.
+    #[error("a journal record nests deeper than the limit of {NEST_MAX} levels")]
+    Deep,
+}
+
+/// The line of a record.
+pub(super) fn encode(record: &Record) -> Result<Vec<u8>, Unwritable> {
+    let json = serde_json::to_vec(record).map_err(|error| Unwritable::Form(error.to_string()))?;
+    if depth(&json) > NEST_MAX {
+        return Err(Unwritable::Deep);
+    }
     let mut line = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
     line.extend_from_slice(&json);
     line.push(b'\n');
-    if line.len() > LINE_MAX { Err(line.len()) } else { Ok(line) }
+    if line.len() > LINE_MAX { Err(Unwritable::Long(line.len())) } else { Ok(line) }
+}
+
+/// How many arrays and objects are open at most in a text that is JSON.
+fn depth(json: &[u8]) -> usize {
+    let (mut open, mut most, mut quoted, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                open += 1;
+                most = most.max(open);
+            }
+            b']' | b'}' if !quoted => open = open.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
 }
 
 /// The record of a line, its line end included.
@@ -231,6 +271,21 @@ mod tests {
             bad[at] ^= 1;
             assert!(decode(&bad).is_err(), "{at}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_has_no_line() {
+        let fact = |levels: usize| {
+            let value = (0..levels).fold(serde_json::Value::from("[{\\\"["), |inner, _| vec![inner].into());
+            let body = gantry_proto::Body::Fact { step: "s".into(), key: "k".into(), value: Some(value) };
+            Record::Event(Box::new(Event { seq: 1, epoch: 1, at: Timestamp::UNIX_EPOCH, body }))
+        };
+        // The record and the event in it are the first two levels.
+        let deepest = fact(NEST_MAX - 2);
+        assert_eq!(decode(&encode(&deepest).unwrap()), Ok(deepest));
+        assert_eq!(encode(&fact(NEST_MAX - 1)), Err(Unwritable::Deep));
+        let long = Record::Cancel(CancelRecord { order: 1, epoch: 1, by: "x".repeat(LINE_MAX), reason: String::new() });
+        assert!(matches!(encode(&long), Err(Unwritable::Long(len)) if len > LINE_MAX));
     }
 
     #[test]

@@ -193,7 +193,7 @@ impl Runner {
         if !tail.finished {
             return Err(refused(Code::JobNotFinished, "the job is still at work at the agent"));
         }
-        if epoch != tail.epoch + 1 {
+        if tail.epoch.checked_add(1) != Some(epoch) {
             return Err(other_epoch(epoch, tail.epoch));
         }
         closed(&entry).await?;

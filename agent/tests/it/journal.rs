@@ -271,3 +271,27 @@ fn a_job_comes_from_another_agent_at_its_beginning_or_not_at_all() {
     let (journal, folded) = Journal::open(dir.path()).unwrap();
     assert!(journal.tail().is_over() && folded.is_over() && !folded.finished(), "and what was told stays readable");
 }
+
+#[test]
+fn the_last_number_is_the_end_and_no_overflow() {
+    let carried = Carried {
+        from: TakenOver { from: "a0".parse().unwrap(), by: "op".into(), confirmed: true },
+        last_seq: u64::MAX,
+        last_intent: u64::MAX,
+        facts: Default::default(),
+        open_intents: Default::default(),
+    };
+    let record = StartRecord { carried: Some(Box::new(carried)), ..start_record(2) };
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path()).unwrap();
+    journal.start(record).unwrap();
+    assert!(journal.event(note("one more")).unwrap_err().to_string().contains("used up"));
+    let mut file = fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+    assert_eq!(Journal::open(dir.path()).unwrap().0.tail().last_seq, u64::MAX);
+    let other = tempfile::tempdir().unwrap();
+    let last = written(other.path(), &["an event"]);
+    file += std::str::from_utf8(&last).unwrap().lines().last().unwrap();
+    fs::write(dir.path().join(FILE_NAME), file + "\n").unwrap();
+    let Err(JournalError::Damaged { line: 2, what, .. }) = Journal::open(dir.path()).map(drop) else { panic!() };
+    assert!(what.contains("event 1 after event 18446744073709551615"), "{what}");
+}

@@ -74,7 +74,10 @@ pub fn plan(workbook: &[u8], defaults: &Defaults, overrides: &BTreeMap<String, S
         Ok(book) => book,
         Err(fault) => return unreadable(&fault),
     };
-    let secret_cells = SecretCells::of(&book);
+    let secret_cells = match SecretCells::of(&book) {
+        Ok(secret_cells) => secret_cells,
+        Err(fault) => return unreadable(&fault),
+    };
     let redactor = Redactor::new();
     secret_cells.register(&redactor);
 

@@ -6,7 +6,7 @@ use gantry_proto::{REDACTED, Redactor, Secret};
 
 use crate::{
     fields::{COMPONENTS, FIELDS, Field, HOSTS, Need},
-    read::{Book, CellValue, Position, Sheet},
+    read::{Book, CellValue, Fault, Position, Sheet},
     text, values,
 };
 
@@ -19,6 +19,9 @@ const ROWS_BELOW: u32 = 20;
 const SHORTEST_SOUGHT: usize = 6;
 /// From this length on a password is also looked for inside a longer text. Characters.
 const SHORTEST_INSIDE: usize = 8;
+
+/// Characters of all passwords together. Each is looked for in dozens of spellings, wherever a text is shown.
+const PASSWORDS_MAX: usize = 8_192;
 
 /// The passwords of a workbook and the cells they stand in.
 #[derive(Clone, Debug, Default)]
@@ -33,14 +36,19 @@ pub(crate) struct SecretCells {
 
 impl SecretCells {
     /// Collects them by the headers `密码`, so that a password is found too when rows or columns were inserted.
-    pub(crate) fn of(book: &Book) -> Self {
+    /// More than [`PASSWORDS_MAX`] characters are no passwords, and a fault of the file.
+    pub(crate) fn of(book: &Book) -> Result<Self, Fault> {
         let mut found = Self::default();
         for name in [HOSTS, COMPONENTS] {
             if let Some(sheet) = book.sheets.get(name) {
                 found.collect(name, sheet);
             }
         }
-        found
+        let characters: usize = found.secrets.iter().map(|secret| secret.expose().chars().count()).sum();
+        if characters > PASSWORDS_MAX {
+            return Err(Fault::TooMany { what: "characters in its columns of passwords", limit: PASSWORDS_MAX });
+        }
+        Ok(found)
     }
 
     /// The redaction word when the cell holds a password.
@@ -58,6 +66,7 @@ impl SecretCells {
 
     /// Makes the passwords known in every form that the planner itself gives a text on its way into a message.
     pub(crate) fn register(&self, redactor: &Redactor) {
+        let mut all = BTreeSet::new();
         for secret in &self.secrets {
             let clean = text::clean(secret.expose());
             let fold = text::fold(&clean);
@@ -68,9 +77,10 @@ impl SecretCells {
             forms.extend(entries);
             let visible: Vec<_> = forms.iter().map(|form| text::visible(form)).collect();
             forms.extend(visible);
-            // The redactor itself leaves out what is too short.
-            forms.into_iter().for_each(|form| redactor.register(&Secret::new(form)));
+            all.extend(forms);
         }
+        // The redactor itself leaves out what is too short.
+        redactor.register_many(&all.into_iter().map(Secret::new).collect::<Vec<_>>());
     }
 
     fn collect(&mut self, name: &str, sheet: &Sheet) {

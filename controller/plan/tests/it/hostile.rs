@@ -1,7 +1,7 @@
 //! Files that are no honest workbooks: one clear sentence each, and never a panic.
 
 use gantry_proto::Verdict;
-use gantry_sim::workbook::Hostile;
+use gantry_sim::workbook::{Hostile, Workbook};
 
 use crate::plan;
 
@@ -36,4 +36,19 @@ fn large_and_odd_but_honest_files_are_read() {
         let outcome = plan(&hostile.bytes());
         assert_eq!(outcome.verdict, Verdict::Ok, "{hostile:?}: {:#?}", outcome.problems);
     }
+}
+
+/// Each password is looked for in dozens of spellings: a column of essays costs memory and time without end.
+#[test]
+fn essays_are_no_passwords() {
+    let filled = |characters: usize| {
+        let essay: String =
+            (0..characters).map(|n| if n % 9 == 0 { ',' } else { char::from(b'a' + (n % 7) as u8) }).collect();
+        plan(&Workbook::valid().set("主机规划!M19", essay.as_str()).bytes())
+    };
+    let refused = filled(9_000);
+    let [problem] = refused.problems.as_slice() else { panic!("{:#?}", refused.problems) };
+    assert_eq!((refused.verdict, problem.code.as_str()), (Verdict::Unreadable, "file_too_large"));
+    assert!(problem.message.contains("8192 characters in its columns of passwords"), "{}", problem.message);
+    assert_ne!(filled(2_000).verdict, Verdict::Unreadable);
 }

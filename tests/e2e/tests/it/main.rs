@@ -7,6 +7,7 @@ mod chaos;
 mod decide;
 mod deploy;
 mod faults;
+mod fuzz;
 mod identity;
 mod line;
 mod moving;

@@ -1,0 +1,4 @@
+//! The target `cloudtower`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| gantry_fuzz::run("cloudtower", input));

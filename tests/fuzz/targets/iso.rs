@@ -1,0 +1,4 @@
+//! The target `iso`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| gantry_fuzz::run("iso", input));
