@@ -10,5 +10,6 @@ mod jobs;
 mod lab;
 mod link;
 mod moving;
+mod orders;
 mod settings;
 mod store;
