@@ -5,10 +5,12 @@
 
 use std::{
     fs, io,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 /// Name of the settings file in the data directory when none is named.
@@ -47,6 +49,10 @@ pub struct Settings {
     pub iso_dir: PathBuf,
     /// Made by `agent join`: address, CA and certificate. Default: `join.json` in `data_dir`.
     pub join_file: Option<PathBuf>,
+    /// Ranges that plans may lead the agent to: Fisheye, hosts, their BMCs and CloudTower. A plan with an address outside
+    /// of them is refused. Default: the private ranges, without loopback (the bastion itself) and link-local (where clouds
+    /// hand out credentials). It does not bind the link to the controller.
+    pub allow: Vec<IpNet>,
     /// The ISO files.
     pub iso: Iso,
     /// The cluster's Fisheye.
@@ -73,6 +79,7 @@ impl Default for Settings {
             data_dir: "/var/lib/gantry-agent".into(),
             iso_dir: "/var/lib/gantry-agent/iso".into(),
             join_file: None,
+            allow: private_ranges(),
             iso: Iso::default(),
             fisheye: Fisheye::default(),
             guest: Guest::default(),
@@ -84,6 +91,13 @@ impl Default for Settings {
             telemetry: gantry_telemetry::Settings::default(),
         }
     }
+}
+
+/// RFC 1918, the shared space of RFC 6598, and the unique local addresses of RFC 4193.
+fn private_ranges() -> Vec<IpNet> {
+    let v4 = |a, b, bits| Ipv4Net::new_assert(Ipv4Addr::new(a, b, 0, 0), bits).into();
+    let local = Ipv6Net::new_assert(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7);
+    vec![v4(10, 0, 8), v4(172, 16, 12), v4(192, 168, 16), v4(100, 64, 10), local.into()]
 }
 
 impl Settings {
@@ -119,11 +133,15 @@ impl Settings {
             ("jobs.unfinished", self.jobs.unfinished, 1_000),
             ("link.batch_events", self.link.batch_events, 10_000),
             ("link.window_events", self.link.window_events, 1_000_000),
+            ("allow", self.allow.len(), 256),
         ];
         for (key, value, most) in counts {
             if value == 0 || value > most {
                 return bad(key, &value, "it must be at least 1, and of a sane size");
             }
+        }
+        if self.link.clock_tolerance_s > 86_400 {
+            return bad("link.clock_tolerance_s", &self.link.clock_tolerance_s, "it must not be more than 86400");
         }
         let ask_first = self.jobs.ask_first_s;
         if !(0.0..=3_600.0).contains(&ask_first) {
@@ -469,6 +487,8 @@ pub struct Link {
     /// A renewal of the certificate that was refused or not answered is asked for again after so long, seconds; at the
     /// latest after a tenth of the certificate's life.
     pub renew_again_s: u64,
+    /// An order is taken so long after its time, seconds: the clocks of controller and bastion differ.
+    pub clock_tolerance_s: u32,
 }
 
 impl Default for Link {
@@ -485,6 +505,7 @@ impl Default for Link {
             healthy_ms: 60_000,
             goodbye_cap_ms: 300_000,
             renew_again_s: 3_600,
+            clock_tolerance_s: 300,
         }
     }
 }

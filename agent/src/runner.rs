@@ -4,7 +4,9 @@
 mod accept;
 mod contact;
 mod entry;
+mod gate;
 mod hold;
+mod seen;
 mod surrender;
 mod take_over;
 
@@ -33,6 +35,7 @@ use crate::{
 pub use accept::Refused;
 use contact::Contact;
 use entry::Entry;
+use seen::Seen;
 
 /// Updates of orders that wait for the link, at most; the oldest go, and are told again when the order comes again.
 const UPDATES_MAX: usize = 1_000;
@@ -45,6 +48,8 @@ pub struct Runner {
     pipeline: Pipeline,
     disk: Arc<dyn Disk>,
     jobs: Mutex<BTreeMap<JobId, Arc<Entry>>>,
+    /// Which orders were carried out.
+    seen: Seen,
     /// One order at a time.
     accepting: tokio::sync::Mutex<()>,
     /// Jobs at work at the same time.
@@ -67,6 +72,8 @@ impl Runner {
         pipeline: Pipeline,
         disk: Arc<dyn Disk>,
     ) -> io::Result<Arc<Self>> {
+        let dir = settings.data_dir.clone();
+        let seen = spawn_blocking(move || Seen::open(&dir)).await.map_err(io::Error::other)??;
         let runner = Arc::new(Self {
             at_work: Semaphore::new(settings.jobs.concurrent.max(1)),
             asked: watch::Sender::new(false),
@@ -76,6 +83,7 @@ impl Runner {
             pipeline,
             disk,
             jobs: Mutex::default(),
+            seen,
             accepting: tokio::sync::Mutex::default(),
             updates: Mutex::default(),
             wake: Wake::default(),

@@ -65,6 +65,9 @@ pub struct Link {
     pub outgoing: usize,
     /// Largest message that is taken from an agent, bytes.
     pub message_bytes: usize,
+    /// An order that an agent has not begun within so long after an operator wished it is refused, hours. Long, because it
+    /// is to reach an agent that was out of contact.
+    pub order_life_h: u32,
 }
 
 /// The store.
@@ -181,6 +184,7 @@ impl Default for Link {
             retry_after_ms: 1_000,
             outgoing: 64,
             message_bytes: 4 << 20,
+            order_life_h: 7 * 24,
         }
     }
 }
@@ -310,6 +314,10 @@ impl Config {
             let why = format!("it must be longer than link.heartbeat_ms ({})", self.link.heartbeat_ms);
             return Err(ConfigError::Value { key: "link.silence_ms", why });
         }
+        if !(1..=24 * 366).contains(&self.link.order_life_h) {
+            let why = "it must be between 1 hour and a year (8784 hours)".to_owned();
+            return Err(ConfigError::Value { key: "link.order_life_h", why });
+        }
         if self.link.message_bytes < 1 << 20 {
             let why = "it must be at least 1 MiB: an event may carry that much".to_owned();
             return Err(ConfigError::Value { key: "link.message_bytes", why });
@@ -382,6 +390,9 @@ mod tests {
     #[test]
     fn values_that_make_no_sense_are_refused_with_the_reason() {
         assert!(parse("[link]\nsilence_ms = 10000\n").unwrap_err().contains("longer than link.heartbeat_ms"));
+        for hours in [0, 24 * 366 + 1] {
+            assert!(parse(&format!("[link]\norder_life_h = {hours}\n")).unwrap_err().contains("link.order_life_h"));
+        }
         assert!(parse("[store]\nreaders = 0\n").unwrap_err().contains("store.readers"));
         let refused = parse("[plan]\ncluster_password = 1234.5678\n").unwrap_err();
         assert!(refused.contains("text in quotes") && !refused.contains("1234"), "{refused}");

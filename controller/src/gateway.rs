@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use gantry_proto::{AgentId, Code, JobId, PROTOCOL, trace::admit, v1};
+use gantry_proto::{AgentId, Code, JobId, PROTOCOL, order, trace::admit, v1};
 use jiff::Timestamp;
 use tokio::{
     sync::mpsc,
@@ -166,6 +166,9 @@ impl Gateway {
             seen: Timestamp::now(),
         };
         self.store.put_agent(row.clone()).await?;
+        if hello.last_order > 0 {
+            self.store.number_above(peer.id.clone(), hello.last_order).await?;
+        }
         // Registered before it is looked which jobs are still the agent's: a move after that look ends this session.
         let session = self.agents.connect(&peer.id);
         match self.welcome(peer, &hello.jobs, out).await {
@@ -410,6 +413,11 @@ impl LinkSession<'_> {
                 if !self.gateway.store.sending(id.clone(), order.number).await? {
                     continue;
                 }
+                // One that may have reached the agent is the agent's to refuse: it may have begun.
+                if !order.sent && order.is_expired(Timestamp::now()) {
+                    self.gateway.jobs.expired(&id, &order.order).await?;
+                    continue;
+                }
                 tracing::info!(order = order.number, job = %order.job, kind = ?order.kind, "order sent");
                 self.send(Out::Order(order.order)).await?;
             }
@@ -460,6 +468,9 @@ fn check_hello(hello: &v1::Hello) -> Result<(), End> {
             shortened(missing)
         );
         return Err(End::Refused(Code::Incompatible.status(message)));
+    }
+    if hello.last_order >= order::NUMBER_MAX {
+        return Err(bad_request("the number of the last order in Hello was never given"));
     }
     if hello.sealing_key.len() != SEALING_KEY_BYTES {
         return Err(bad_request("the sealing key in Hello is not an X25519 key of 32 bytes"));

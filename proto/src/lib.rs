@@ -15,6 +15,7 @@ pub mod event;
 pub mod id;
 pub mod join;
 pub mod ledger;
+pub mod order;
 pub mod plan;
 pub mod problem;
 pub mod redact;

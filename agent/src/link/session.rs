@@ -187,6 +187,7 @@ impl Link {
             sealing_key: self.identity.sealing.public_bytes().to_vec(),
             isos,
             jobs: self.runner.positions(),
+            last_order: self.runner.last_order(),
         }
     }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use v1::{OrderStage, order::Kind};
 
-use super::{Runner, contact::Contact, entry::Entry, target};
+use super::{Runner, contact::Contact, entry::Entry, gate::leads_nowhere_else, target};
 use crate::{
     executor::{self, Ended, Job},
     joblog::{JobLog, dir_of},
@@ -60,7 +60,13 @@ impl Runner {
             return None;
         }
         Some(match self.apply(order).await {
-            Ok(stage) => update(number, stage, None),
+            Ok(stage) => {
+                if let Err(error) = self.seen.note(number).await {
+                    tracing::error!(order = number, %error, "that the order was carried out is not on disk; look at the disk \
+                        under data_dir");
+                }
+                update(number, stage, None)
+            }
             Err(refused) => {
                 tracing::warn!(order = number, code = refused.code, reason = %refused.message, "an order is refused");
                 update(number, OrderStage::Refused, Some(refused))
@@ -76,6 +82,7 @@ impl Runner {
         if let Some(stage) = self.let_go_of(job, &order)? {
             return Ok(stage);
         }
+        self.pass(job, &order)?;
         match order.kind {
             Some(Kind::Start(start)) => {
                 let trace = admit(order.trace);
@@ -142,6 +149,7 @@ impl Runner {
     ) -> Result<(Plan, StartRecord), Refused> {
         let plan =
             Plan::from_document(document).map_err(|error| refused(Code::BadRequest, causes(&error).join(": ")))?;
+        leads_nowhere_else(&plan, &self.settings)?;
         self.room_for(&plan)?;
         // Opened now, so that a job whose secrets do not open is refused before anything is on disk.
         let secrets = self.identity.sealing.open(id, &self.identity.agent, sealed);

@@ -70,6 +70,8 @@ pub(crate) fn secrets() -> Secrets {
 /// Settings for an agent in this directory, with all waits a thousand times shorter.
 pub(crate) fn settings(dir: &Path) -> Settings {
     let mut settings = Settings { data_dir: dir.to_owned(), iso_dir: dir.join("iso"), ..Settings::default() };
+    // The addresses of the plans are those kept for documentation; the simulator's are loopback.
+    settings.allow = ["192.0.2.0/24", "127.0.0.0/8"].map(|range| range.parse().unwrap()).to_vec();
     settings.timing.time_scale = 1_000.0;
     settings.timing.progress_every_s = 0.0;
     settings.link.retry_first_ms = 10;

@@ -357,18 +357,24 @@ pub(crate) fn start_order(number: u64, job: JobId, key: &[u8], ip: &str) -> v1::
         submitted_by: "op".into(),
     };
     let kind = Some(v1::order::Kind::Start(start));
-    v1::Order { number, job_id: job.to_string(), epoch: 1, kind, trace: Default::default() }
+    v1::Order { kind, ..blank(number, job, 1) }
+}
+
+/// An order for the tests' agent that asks for nothing yet.
+pub(crate) fn blank(number: u64, job: JobId, epoch: u32) -> v1::Order {
+    let expires_micros = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1)).as_microsecond();
+    v1::Order { number, job_id: job.to_string(), epoch, site: "s1".into(), expires_micros, ..Default::default() }
 }
 
 /// An order to stop a job.
 pub(crate) fn cancel_order(number: u64, job: JobId) -> v1::Order {
     let kind = Some(v1::order::Kind::Cancel(v1::CancelOrder { by: "op".into(), reason: "because".into() }));
-    v1::Order { number, job_id: job.to_string(), epoch: 1, kind, trace: Default::default() }
+    v1::Order { kind, ..blank(number, job, 1) }
 }
 
 /// Any order.
 pub(crate) fn order(number: u64, job: JobId, epoch: u32, kind: v1::order::Kind) -> v1::Order {
-    v1::Order { number, job_id: job.to_string(), epoch, kind: Some(kind), trace: Default::default() }
+    v1::Order { kind: Some(kind), ..blank(number, job, epoch) }
 }
 
 /// An order to let go of a job.

@@ -14,7 +14,7 @@ use v1::{OrderStage, order::Kind};
 
 use crate::{
     bench::{Act, Bench, Table, words},
-    controller::{Agent, Controller, Session, joined, start_order},
+    controller::{Agent, Controller, Session, joined, order, start_order},
     site::{CREATE, Site, fault},
 };
 
@@ -159,7 +159,7 @@ async fn a_crash_around_keep() {
 
 fn decide_order(number: u64, job: JobId, question: u64, choice: &str) -> v1::Order {
     let decide = v1::DecideOrder { question, choice: choice.into(), by: "op".into(), reason: "I looked".into() };
-    v1::Order { number, job_id: job.to_string(), epoch: 1, kind: Some(Kind::Decide(decide)), trace: Default::default() }
+    order(number, job, 1, Kind::Decide(decide))
 }
 
 async fn refused(session: &mut Session, order: v1::Order, code: &str) {

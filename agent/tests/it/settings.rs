@@ -50,6 +50,10 @@ fn a_value_that_makes_no_sense_is_refused_by_name() {
         ("[jobs]\nask_first_s = nan", "ask_first_s"),
         ("[jobs]\nask_first_s = 3600.5", "ask_first_s"),
         ("[link]\nbatch_bytes = 1", "batch_bytes"),
+        ("[link]\nclock_tolerance_s = 86401", "clock_tolerance_s"),
+        ("allow = []", "allow"),
+        ("allow = [\"10.0.0.0/33\"]", "allow"),
+        ("allow = [\"example.net\"]", "allow"),
         ("[link]\nretry_first_ms = 9\nretry_cap_ms = 8", "retry_cap_ms"),
     ] {
         let refused = load(text).unwrap_err();

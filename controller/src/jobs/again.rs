@@ -161,12 +161,7 @@ impl Jobs {
         request: &str,
     ) -> Result<JobRow, Refusal> {
         let undo_only = retry.undo_only;
-        let order = v1::Order {
-            job_id: next.id.to_string(),
-            kind: Some(v1::order::Kind::Retry(retry)),
-            trace: gantry_telemetry::inject().into_iter().collect(),
-            ..Default::default()
-        };
+        let order = self.order(next.id, &next.site, v1::order::Kind::Retry(retry));
         next.epoch += 1;
         next.cancel = v1::CancelStage::Unspecified;
         next.refusal = String::new();

@@ -1,7 +1,7 @@
 //! How a job ends that its agent has never begun: the one event that the controller writes itself.
 
 use gantry_proto::{
-    Body, Failure, JobOutcome, JobResult, Plan, UndoState,
+    Body, Failure, JobOutcome, JobResult, Plan, UndoState, order,
     result::{DeployCloudtower, ErrorRecord},
     v1,
 };
@@ -17,12 +17,14 @@ pub(super) fn cancelled(by: &str, reason: &str, plan: Option<&v1::PlanDocument>)
     end(JobOutcome::Cancelled, failure, plan)
 }
 
-/// The agent refused the start.
+/// The start was refused: by the agent, or here because it was past its time before it could leave.
 pub(super) fn refused(code: &str, message: &str, plan: Option<&v1::PlanDocument>) -> Body {
+    let late = code == order::EXPIRED;
+    let who = if late { "the job was not begun in time" } else { "the agent refused to begin the job" };
     let failure = Failure {
         code: if code.is_empty() { "start_refused".to_owned() } else { code.chars().take(80).collect() },
-        message: format!("the agent refused to begin the job: {}", message.chars().take(2000).collect::<String>()),
-        remedy: "remove the cause, then submit the workbook again".to_owned(),
+        message: format!("{who}: {}", message.chars().take(2000).collect::<String>()),
+        remedy: order::remedy(code).unwrap_or("remove the cause, then submit the workbook again").to_owned(),
         ..Failure::default()
     };
     end(JobOutcome::Failed, failure, plan)

@@ -50,12 +50,7 @@ impl Jobs {
         order: v1::order::Kind,
         request: &str,
     ) -> Result<Wished, Refusal> {
-        let order = v1::Order {
-            job_id: row.id.to_string(),
-            kind: Some(order),
-            trace: gantry_telemetry::inject().into_iter().collect(),
-            ..Default::default()
-        };
+        let order = self.order(row.id, &row.site, order);
         let wished = self.store.wish(Wish { job: row.id, request: short(request), kind, order }).await?;
         let wished = wished.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
         if let Wished::Stored(row) = &wished {

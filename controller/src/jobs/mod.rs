@@ -14,7 +14,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use gantry_proto::{AgentId, Code, JobId, Redactor, v1};
+use gantry_proto::{AgentId, Code, JobId, Redactor, order, v1};
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch as signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -180,12 +181,7 @@ impl Jobs {
     pub async fn cancel(&self, row: &JobRow, by: &str, reason: &str, request: &str) -> Result<Cancelled, Refusal> {
         let reason: String = reason.chars().take(500).collect();
         let kind = v1::order::Kind::Cancel(v1::CancelOrder { by: by.to_owned(), reason: reason.clone() });
-        let order = v1::Order {
-            job_id: row.id.to_string(),
-            kind: Some(kind),
-            trace: gantry_telemetry::inject().into_iter().collect(),
-            ..Default::default()
-        };
+        let order = self.order(row.id, &row.site, kind);
         let unstarted = ending::cancelled(by, &reason, self.store.plan(row.id).await?.as_ref());
         let cancelled = self.store.cancel(Cancel { job: row.id, request: short(request), order, unstarted }).await?;
         let cancelled = cancelled.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
@@ -215,6 +211,36 @@ impl Jobs {
             }
         }
         Ok(appended)
+    }
+
+    /// An order that is wished now: it holds for `link.order_life_h`. Number and epoch are given by the store.
+    fn order(&self, job: JobId, site: &str, kind: v1::order::Kind) -> v1::Order {
+        let life = SignedDuration::from_hours(self.config.link.order_life_h.into());
+        let until = Timestamp::now().checked_add(life).unwrap_or(Timestamp::MAX);
+        v1::Order {
+            job_id: job.to_string(),
+            site: site.to_owned(),
+            expires_micros: until.as_microsecond(),
+            kind: Some(kind),
+            trace: gantry_telemetry::inject().into_iter().collect(),
+            ..Default::default()
+        }
+    }
+
+    /// Ends an order that never left and is past its time: it is refused here, as the agent would.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn expired(&self, agent: &AgentId, given: &v1::Order) -> Result<(), Refusal> {
+        let until =
+            Timestamp::from_microsecond(given.expires_micros).map_or_else(|_| String::new(), |at| at.to_string());
+        let message = format!(
+            "the order was to be begun until {until}, and agent \"{agent}\" was out of contact until after that \
+             (link.order_life_h)"
+        );
+        let stage = v1::OrderStage::Refused.into();
+        let update = v1::OrderUpdate { number: given.number, stage, code: order::EXPIRED.to_owned(), message };
+        self.order_update(agent, update).await
     }
 
     /// Takes in how far an order has come at the agent.

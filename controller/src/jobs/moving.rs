@@ -75,13 +75,7 @@ impl Jobs {
             Refusal::new(Code::AgentUnknown, message)
         })?;
         drop(secrets);
-        let trace: std::collections::HashMap<_, _> = gantry_telemetry::inject().into_iter().collect();
-        let order = |kind| v1::Order {
-            job_id: row.id.to_string(),
-            kind: Some(kind),
-            trace: trace.clone(),
-            ..Default::default()
-        };
+        let order = |kind| self.order(row.id, &row.site, kind);
         let take_over = v1::order::Kind::TakeOver(v1::TakeOverJob {
             plan: Some(document.clone()),
             secrets: Some(sealed),

@@ -108,17 +108,13 @@ impl Jobs {
         drop(secrets);
 
         let keep = keep_on_failure.unwrap_or(plan.deployment.rollback_policy == RollbackPolicy::Keep);
-        let start = v1::Order {
-            job_id: job.to_string(),
-            kind: Some(v1::order::Kind::Start(v1::StartJob {
-                plan: Some(document.clone()),
-                secrets: Some(sealed),
-                keep_on_failure: keep,
-                submitted_by: by.clone(),
-            })),
-            trace: gantry_telemetry::inject().into_iter().collect(),
-            ..Default::default()
-        };
+        let start = v1::order::Kind::Start(v1::StartJob {
+            plan: Some(document.clone()),
+            secrets: Some(sealed),
+            keep_on_failure: keep,
+            submitted_by: by.clone(),
+        });
+        let start = self.order(job, &agent.site, start);
         let row = JobRow {
             id: job,
             epoch: 1,

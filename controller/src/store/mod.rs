@@ -272,8 +272,17 @@ pub struct OrderRow {
     pub job: JobId,
     /// What it is about.
     pub kind: OrderKind,
+    /// It may have reached the agent.
+    pub sent: bool,
     /// As it is sent.
     pub order: v1::Order,
+}
+
+impl OrderRow {
+    /// Whether it is past its time at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.order.expires_micros < now.as_microsecond()
+    }
 }
 
 /// What an agent said about an order.
@@ -346,6 +355,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores how an agent presents itself.
     async fn put_agent(&self, agent: AgentRow) -> Result<(), StoreError>;
+    /// Every order that is yet to be sent to the agent, and every later one, gets a number above `last`, the highest one
+    /// that the agent has carried out. Only a store that comes from a backup has anything to change.
+    async fn number_above(&self, agent: AgentId, last: u64) -> Result<(), StoreError>;
     /// Stores that an agent was heard.
     async fn touch_agent(&self, agent: AgentId, seen: Timestamp) -> Result<(), StoreError>;
     /// All agents by site and id, with the number of their unfinished jobs.

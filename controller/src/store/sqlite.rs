@@ -26,7 +26,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     operations::{
-        Append, BeginAgain, CancelJob, Check, InsertJob, MoveJob, PutAgent, Report, Sending, TakeWish, TouchAgent,
+        Append, BeginAgain, CancelJob, Check, InsertJob, MoveJob, NumberAbove, PutAgent, Report, Sending, TakeWish,
+        TouchAgent,
     },
     rows::signed,
     writer::{Operation, Queued, Waiting, Writer},
@@ -123,6 +124,10 @@ impl Store for SqliteStore {
 
     async fn put_agent(&self, agent: AgentRow) -> Result<(), StoreError> {
         self.write(PutAgent(agent)).await
+    }
+
+    async fn number_above(&self, agent: AgentId, last: u64) -> Result<(), StoreError> {
+        self.write(NumberAbove(agent, last)).await
     }
 
     async fn touch_agent(&self, agent: AgentId, seen: Timestamp) -> Result<(), StoreError> {
@@ -249,7 +254,7 @@ impl Store for SqliteStore {
 
     async fn open_orders(&self, agent: AgentId, after: u64, limit: u32) -> Result<Vec<OrderRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT number, job_id, kind, body FROM orders
+            "SELECT number, job_id, kind, sent, body FROM orders
              WHERE agent_id = ?1 AND number > ?2 AND stage < 2 ORDER BY number LIMIT ?3",
         )
         .bind(agent.as_str().to_owned())

@@ -11,5 +11,6 @@ mod jobs;
 mod lab;
 mod link;
 mod moving;
+mod orders;
 mod settings;
 mod store;

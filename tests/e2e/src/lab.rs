@@ -412,6 +412,7 @@ impl Lab {
             "data_dir": self.dir().join(name),
             "iso_dir": self.dir().join(isos),
             "join_file": self.dir().join(join),
+            "allow": ["127.0.0.0/8"],
             "iso": {"min_bytes": 1 << 16, "scan_s": 1},
             "fisheye": {"port": fisheye},
             "guest": {"ssh_port": port("ssh_port")?},

@@ -19,7 +19,7 @@ pub(super) use agents::{PutAgent, TouchAgent};
 pub(super) use append::Append;
 pub(super) use cancel::CancelJob;
 pub(super) use moving::MoveJob;
-pub(super) use orders::{Report, Sending};
+pub(super) use orders::{NumberAbove, Report, Sending};
 pub(super) use wish::TakeWish;
 
 use super::{

@@ -82,6 +82,7 @@ pub(super) fn order(row: &SqliteRow) -> Result<OrderRow, StoreError> {
         number: unsigned(row.try_get("number")?),
         job: job_id(row.try_get("job_id")?)?,
         kind: order_kind(row.try_get("kind")?)?,
+        sent: row.try_get::<i64, _>("sent")? != 0,
         order,
     })
 }

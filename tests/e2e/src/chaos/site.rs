@@ -100,6 +100,7 @@ impl Site {
             join_file: Some(dir.path().join("join.json")),
             ..Settings::default()
         };
+        settings.allow = vec!["127.0.0.0/8".parse().context("the simulator's range")?];
         settings.timing.time_scale = SCALE;
         settings.timing.progress_every_s = 0.5;
         settings.iso.min_bytes = 1;

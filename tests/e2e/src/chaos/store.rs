@@ -121,6 +121,10 @@ impl Store for FusedStore {
         self.change(self.inner.put_agent(agent)).await
     }
 
+    async fn number_above(&self, agent: AgentId, last: u64) -> Result<(), StoreError> {
+        self.change(self.inner.number_above(agent, last)).await
+    }
+
     async fn touch_agent(&self, agent: AgentId, seen: Timestamp) -> Result<(), StoreError> {
         self.change(self.inner.touch_agent(agent, seen)).await
     }

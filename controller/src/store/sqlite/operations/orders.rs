@@ -30,6 +30,41 @@ impl Operation for Sending {
     }
 }
 
+/// See [`crate::store::Store::number_above`].
+pub(in crate::store::sqlite) struct NumberAbove(pub(in crate::store::sqlite) AgentId, pub(in crate::store::sqlite) u64);
+
+#[async_trait]
+impl Operation for NumberAbove {
+    type Answer = ();
+
+    async fn apply(&mut self, cx: &mut Group<'_>) -> Result<(), StoreError> {
+        let Self(agent, last) = self;
+        let raised = sqlx::query("UPDATE agents SET next_order = ?2 + 1 WHERE id = ?1 AND next_order <= ?2")
+            .bind(agent.as_str())
+            .bind(signed(*last))
+            .execute(&mut *cx.connection)
+            .await?;
+        if raised.rows_affected() == 0 {
+            return Ok(());
+        }
+        // All of them, so that they keep their order.
+        let waiting = sqlx::query(
+            "SELECT number, body FROM orders WHERE agent_id = ?1 AND sent = 0 AND stage < 2 ORDER BY number",
+        )
+        .bind(agent.as_str())
+        .fetch_all(&mut *cx.connection)
+        .await?;
+        for row in waiting {
+            let old: i64 = row.try_get("number")?;
+            let order = v1::Order::decode(row.try_get::<&[u8], _>("body")?);
+            cx.renumber(agent, old, order.map_err(|_| StoreError::Corrupt("order"))?).await?;
+        }
+        tracing::warn!(%agent, last, "the agent has carried out orders that this store does not know: was it restored from \
+            a copy? new orders get numbers above theirs");
+        Ok(())
+    }
+}
+
 /// See [`crate::store::Store::order_report`].
 pub(in crate::store::sqlite) struct Report(
     pub(in crate::store::sqlite) AgentId,
@@ -99,6 +134,31 @@ pub(super) fn question_of(order: &v1::Order) -> Option<u64> {
 }
 
 impl Group<'_> {
+    async fn next_number(&mut self, agent: &AgentId) -> Result<i64, StoreError> {
+        let query = "UPDATE agents SET next_order = next_order + 1 WHERE id = ?1 RETURNING next_order - 1";
+        Ok(sqlx::query(query).bind(agent.as_str()).fetch_one(&mut *self.connection).await?.try_get(0)?)
+    }
+
+    /// Gives an order that was not sent a new number, and tells a move that waits for it.
+    async fn renumber(&mut self, agent: &AgentId, old: i64, mut order: v1::Order) -> Result<(), StoreError> {
+        let number = self.next_number(agent).await?;
+        order.number = rows::unsigned(number);
+        sqlx::query("UPDATE orders SET number = ?3, body = ?4 WHERE agent_id = ?1 AND number = ?2")
+            .bind(agent.as_str())
+            .bind(old)
+            .bind(number)
+            .bind(order.encode_to_vec())
+            .execute(&mut *self.connection)
+            .await?;
+        sqlx::query("UPDATE moves SET surrender = ?3 WHERE from_agent = ?1 AND surrender = ?2 AND pending = 1")
+            .bind(agent.as_str())
+            .bind(old)
+            .bind(number)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
     pub(super) async fn insert_order(
         &mut self,
         row: &JobRow,
@@ -106,12 +166,7 @@ impl Group<'_> {
         request: &str,
         mut order: v1::Order,
     ) -> Result<u64, StoreError> {
-        let number: i64 =
-            sqlx::query("UPDATE agents SET next_order = next_order + 1 WHERE id = ?1 RETURNING next_order - 1")
-                .bind(row.agent.as_str())
-                .fetch_one(&mut *self.connection)
-                .await?
-                .try_get(0)?;
+        let number = self.next_number(&row.agent).await?;
         order.number = rows::unsigned(number);
         order.epoch = row.epoch;
         let question = question_of(&order).unwrap_or(0);
