@@ -21,7 +21,7 @@ impl Runner {
         if order.number == 0 || order.number > order::NUMBER_MAX {
             return Err(refused(Code::BadRequest, format!("there is no order {}", order.number)));
         }
-        let here = &self.identity.join.site;
+        let here = &self.identity.site;
         if order.site != *here {
             let there: String = order.site.chars().take(63).collect();
             return Err(word(

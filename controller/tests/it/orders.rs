@@ -18,7 +18,7 @@ use crate::{
 
 /// The agent that has carried out so many orders dials.
 async fn dial(lab: &Lab, key: &SealingKey, last_order: u64) -> FakeAgent {
-    FakeAgent::dial(lab, &lab.join("a1", "s1"), v1::Hello { last_order, ..hello(key) }).await.unwrap()
+    FakeAgent::dial(lab, &lab.join("a1", "s1").await, v1::Hello { last_order, ..hello(key) }).await.unwrap()
 }
 
 /// Puts the time until which every order holds into the past, behind the back of a controller that is stopped.
@@ -81,7 +81,7 @@ async fn a_controller_whose_store_is_a_copy_goes_on_above_what_its_agent_has_car
     assert_eq!(agent.order().await.number, 23);
 
     let absurd = v1::Hello { last_order: NUMBER_MAX, ..hello(&key) };
-    let refused = FakeAgent::dial(&lab, &lab.join("a1", "s1"), absurd).await.err().unwrap();
+    let refused = FakeAgent::dial(&lab, &lab.join("a1", "s1").await, absurd).await.err().unwrap();
     assert_eq!(Code::of(&refused), Some(Code::BadRequest), "{refused:?}");
     lab.stop().await;
 }
@@ -90,7 +90,7 @@ async fn a_controller_whose_store_is_a_copy_goes_on_above_what_its_agent_has_car
 async fn a_move_waits_for_the_order_under_its_new_number() {
     let (mut lab, keys) = (Lab::start().await, [SealingKey::generate(), SealingKey::generate()]);
     let mut agent = dial(&lab, &keys[0], 0).await;
-    let mut next = FakeAgent::dial(&lab, &lab.join("b1", "s1"), hello(&keys[1])).await.unwrap();
+    let mut next = FakeAgent::dial(&lab, &lab.join("b1", "s1").await, hello(&keys[1])).await.unwrap();
     let (mut client, job) = (lab.jobs().await, JobId::new());
     submit(&mut client, v1::SubmitJobRequest { agent_id: "a1".into(), ..submission(job) }).await.unwrap();
     let start = agent.order().await;

@@ -29,7 +29,12 @@ async fn agent(lab: &Lab) -> anyhow::Result<Value> {
 #[tokio::test]
 async fn a_certificate_is_renewed_while_the_agent_works_and_a_revoked_agent_goes_at_once() -> anyhow::Result<()> {
     let short = json!({"certificates": {"agent_life_s": 12}});
-    let mut lab = Lab::start(LabOptions { controller: short, agent: json!({"link": {"renew_again_s": 1}}), ..LabOptions::default() }).await?;
+    let mut lab = Lab::start(LabOptions {
+        controller: short,
+        agent: json!({"link": {"renew_again_s": 1}}),
+        ..LabOptions::default()
+    })
+    .await?;
     let identity = lab.dir().join("join.json");
     let first = fs::read_to_string(&identity)?;
     let job = lab.deploy(&[]).await?;
@@ -67,10 +72,9 @@ async fn an_agent_that_was_dark_past_its_end_comes_back_with_an_admins_word() ->
     };
     until("the end of the certificate", async || Ok(ended(&agent(&lab).await?).then_some(()))).await?;
     lab.start_agent().await?;
-    let key = until("its wish to come back", async || {
-        Ok(agent(&lab).await?["asks_to_return"].as_str().map(str::to_owned))
-    })
-    .await?;
+    let key =
+        until("its wish to come back", async || Ok(agent(&lab).await?["asks_to_return"].as_str().map(str::to_owned)))
+            .await?;
     ensure!(lab.agent_log().contains(&format!("ctl agent approve {AGENT} --key {key}")), "its log says what to do");
     let wrong = lab.ctl(&["agent", "approve", AGENT, "--key", &"0".repeat(64)]).await?;
     ensure!(!wrong.status.success(), "another key is let in");
