@@ -1,8 +1,8 @@
 //! Orders as they come down the link: taken apart, refused or written down. Whatever came, the journals can be read
 //! again, every job comes to a safe point when the agent stops, and goes on at its next start.
 //!
-//! An order whose plan has no hash gets the right one, and one whose secrets are empty gets some that open: what only a
-//! controller can make shall not be in the fuzzer's way.
+//! An order without site or end gets ours and a far one, one whose plan has no hash gets the right one, and one whose
+//! secrets are empty gets some that open: what only a controller can make shall not be in the fuzzer's way.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, sync::LazyLock, time::Duration};
 
@@ -99,7 +99,7 @@ async fn receive(runner: &Arc<Runner>, response: v1::OpenResponse) {
             }
         }
         Some(Item::Heartbeat(beat)) => told(runner, beat.number).await,
-        Some(Item::Goodbye(_)) | None => {}
+        Some(Item::Renewed(_) | Item::Goodbye(_)) | None => {}
     }
 }
 
@@ -113,6 +113,12 @@ async fn told(runner: &Runner, seq: u64) {
 
 /// Gives an order what only a controller can make.
 fn complete(order: &mut v1::Order) {
+    if order.site.is_empty() {
+        order.site.clone_from(&STAGE.1.site);
+    }
+    if order.expires_micros == 0 {
+        order.expires_micros = i64::MAX / 2;
+    }
     let job: Option<JobId> = order.job_id.parse().ok();
     let (plan, sealed) = match &mut order.kind {
         Some(Kind::Start(start)) => (&mut start.plan, &mut start.secrets),
@@ -161,6 +167,7 @@ async fn stop(runner: &Runner) {
 fn settings(data: &Path) -> Settings {
     let mut settings = Settings { data_dir: data.to_owned(), iso_dir: data.join("iso"), ..Settings::default() };
     settings.timing.time_scale = 1_000_000.0;
+    settings.allow = vec!["127.0.0.0/8".parse().unwrap()];
     settings
 }
 

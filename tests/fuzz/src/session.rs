@@ -8,11 +8,17 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use gantry_controller::{
     Config,
+    access::Access,
     agents::Agents,
+    audit::Audit,
+    authority::Authority,
     gateway::Gateway,
     jobs::Jobs,
-    peer::AgentPeer,
-    store::{AgentRow, Inserted, JobFilter, JobRow, NewJob, Progress, SqliteStore, Store},
+    peer::{AdmittedAgent, AgentPeer},
+    store::{
+        AgentRow, IdentityChange, Inserted, JobFilter, JobRow, Joining, NewJob, Progress, SiteRow, SqliteStore, Store,
+        TokenRow,
+    },
 };
 use gantry_proto::{
     AgentId, JobId, PROTOCOL, Redactor,
@@ -45,6 +51,7 @@ struct Stage {
 }
 
 static PLACE: LazyLock<TempDir> = LazyLock::new(dir);
+static CA: LazyLock<TempDir> = LazyLock::new(dir);
 static STAGE: Mutex<Option<Stage>> = Mutex::new(None);
 
 pub(crate) fn run(input: &[u8]) {
@@ -76,6 +83,18 @@ async fn anew(old: Option<Stage>) -> Stage {
     }
     let store = SqliteStore::open(&fresh(&PLACE), &Config::default().store).await.unwrap();
     store.put_agent(known_agent()).await.unwrap();
+    let agent: AgentId = AGENT.parse().unwrap();
+    let (now, expires) = (Timestamp::now(), Timestamp::MAX);
+    let (site, by) = ("s1".to_owned(), String::new());
+    let (hash, key) = ("token".to_owned(), "key".to_owned());
+    let token = TokenRow { hash: hash.clone(), site: site.clone(), agent: Some(agent), expires, made_by: by.clone() };
+    for change in [
+        IdentityChange::AddSite(SiteRow { name: site, added: now, added_by: by }),
+        IdentityChange::AddToken { token, now },
+        IdentityChange::Join(Joining { hash, wish: None, key, now, expires }),
+    ] {
+        store.change_identity(change).await.unwrap();
+    }
     Stage { store: Arc::new(store), inputs: 0 }
 }
 
@@ -92,9 +111,21 @@ async fn talk(store: Arc<SqliteStore>, mut said: Vec<v1::OpenRequest>) {
     let jobs = Jobs::new(store.clone(), agents.clone(), config.clone(), Redactor::new(), tasks.clone(), stop.clone());
     let jobs = Arc::new(jobs);
     let settings = config.link.clone();
-    let gateway = Gateway { jobs: jobs.clone(), agents, store: store.clone(), settings, tasks: tasks.clone(), stop };
+    let audit = Audit::new(store.clone(), Redactor::new(), config.audit.clone(), tasks.clone(), stop.clone());
+    let (authority, _) = Authority::open(&CA.path().join("ca"), 1).unwrap();
+    let access = Access::new(&config, 1, authority, store.clone(), agents.clone(), Arc::new(audit));
+    let gateway = Gateway {
+        jobs: jobs.clone(),
+        agents,
+        access: Arc::new(access),
+        store: store.clone(),
+        settings,
+        tasks: tasks.clone(),
+        stop,
+    };
     let mut request = Request::new(stream(&said));
-    request.extensions_mut().insert(AgentPeer { id: agent, site: "s1".to_owned() });
+    let peer = AgentPeer { id: agent, site: "s1".to_owned() };
+    request.extensions_mut().insert(AdmittedAgent { peer, issued: Timestamp::now() });
     let mut answers = gateway.open(request).await.unwrap().into_inner();
     let mut acked = 0;
     while let Some(answer) = answers.next().await {

@@ -9,9 +9,9 @@ use gantry_agent::{
     http::answer_summary,
     iso::IsoName,
 };
-use gantry_controller::{Config, peer::Peer};
+use gantry_controller::{Config, authority::KeyRequest, peer::Shown};
 use gantry_proto::{
-    AgentId, JobId, JoinFile, OperatorProfile, REDACTED, Redactor, Secret,
+    AgentId, JobId, JoinFile, JoinToken, OperatorProfile, REDACTED, Redactor, Secret,
     audit::{Head, Verifier},
     trace::admit,
 };
@@ -74,7 +74,9 @@ fn join(input: &[u8]) {
         assert!(join.key_pem.expose().len() < 8 || !format!("{join:?}").contains(join.key_pem.expose()));
     }
     let _not_a_profile = toml::from_str::<OperatorProfile>(&String::from_utf8_lossy(input));
-    let _nobody = Peer::of(input);
+    let _nobody = Shown::of(input);
+    let _no_request = KeyRequest::read(input);
+    let _no_token = JoinToken::parse(&String::from_utf8_lossy(input));
 }
 
 fn settings(input: &[u8]) {
