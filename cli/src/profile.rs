@@ -52,7 +52,7 @@ pub(crate) fn find(global: &Global) -> Result<Option<Endpoint>, Failure> {
 pub(crate) fn require(global: &Global) -> Result<Endpoint, Failure> {
     find(global)?.ok_or_else(|| {
         let failure = Failure::usage("no controller is configured").remedy(
-            "give the profile that `controller init` has written: --profile DIRECTORY/ctl.toml (or GANTRY_PROFILE)",
+            "give the profile that `controller init` or `ctl operator add` has written: --profile DIRECTORY/ctl.toml (or GANTRY_PROFILE)",
         );
         match default_path().as_deref().and_then(Path::parent) {
             Some(place) => {
@@ -64,8 +64,9 @@ pub(crate) fn require(global: &Global) -> Result<Endpoint, Failure> {
 }
 
 fn no_profile() -> Failure {
-    Failure::usage("a controller is given, but no profile: without its certificates nobody is let in")
-        .remedy("add --profile FILE (or GANTRY_PROFILE), the profile that `controller init` has written")
+    Failure::usage("a controller is given, but no profile: without its certificates nobody is let in").remedy(
+        "add --profile FILE (or GANTRY_PROFILE), the profile that `controller init` or `ctl operator add` has written",
+    )
 }
 
 fn address(global: &Global) -> Option<&str> {
@@ -105,7 +106,7 @@ fn parse(path: &Path, text: &str) -> Result<OperatorProfile, Failure> {
         let message = error.message().lines().collect::<Vec<_>>().join(" ");
         Failure::usage(format!("the profile {} is not valid", path.display()))
             .because(format!("line {line}: {message}"))
-            .remedy("compare it with a profile that `controller init` writes")
+            .remedy("compare it with a profile that `ctl operator add` writes")
     })
 }
 

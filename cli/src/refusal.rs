@@ -74,6 +74,7 @@ pub(crate) fn refused(url: &str, what: &str, status: &Status) -> Failure {
         Code::NameTaken => failure.remedy("choose another name"),
         Code::TokenRefused => failure.remedy("make a new token: ctl agent token --site SITE"),
         Code::JobFinished | Code::JobState => failure.remedy("see how the job stands: ctl show JOB"),
+        Code::AgentState => failure.remedy("see how the agents stand: ctl agents"),
         Code::BadRequest => failure,
     }
 }
@@ -113,6 +114,7 @@ fn exit_of(code: Code) -> Exit {
         Code::JobNotFinished
         | Code::JobFinished
         | Code::JobState
+        | Code::AgentState
         | Code::NoAgent
         | Code::AgentUnknown
         | Code::TargetBusy
@@ -237,8 +239,15 @@ impl TlsRefusal<'_> {
                     .remedy("make sure that this is the right controller, then get a new profile from it")
             }
             rustls::Error::AlertReceived(alert) => {
+                if *alert == Alert::CertificateExpired {
+                    return Failure::new(Exit::Refused, format!("the controller at {url} refuses your certificate"))
+                        .because("it has expired, or one of the two clocks is wrong")
+                        .remedy(
+                            "ask an admin for a new profile: ctl operator revoke NAME, then ctl operator add NAME ...",
+                        )
+                        .remedy("when no admin is left: controller operator-file, on the controller's host");
+                }
                 let why = match alert {
-                    Alert::CertificateExpired => "it has expired".to_owned(),
                     Alert::CertificateRevoked => "it is revoked".to_owned(),
                     Alert::UnknownCA | Alert::DecryptError => "it is not issued by this controller's CA".to_owned(),
                     Alert::CertificateRequired => "it did not arrive".to_owned(),
@@ -246,7 +255,7 @@ impl TlsRefusal<'_> {
                 };
                 Failure::new(Exit::Refused, format!("the controller at {url} refuses your certificate"))
                     .because(why)
-                    .remedy("get a new profile from the controller's administrator")
+                    .remedy("ask an admin of this controller for a new profile: ctl operator add")
             }
             other => Failure::new(Exit::Refused, format!("no TLS with {url}")).because(other.to_string()),
         }
@@ -283,6 +292,14 @@ mod tests {
         assert!(!is_lost(&status));
         let failure = refused("https://c:1", "listing", &status);
         assert_eq!(failure.exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn an_expired_profile_says_who_makes_a_new_one() {
+        let status = wrapped(rustls::Error::AlertReceived(Alert::CertificateExpired));
+        let Failure::Story(story) = refused("https://c:1", "listing", &status) else { panic!("told already") };
+        assert_eq!(story.exit, Exit::Refused);
+        assert!(story.remedies[0].contains("ctl operator revoke") && story.remedies[1].contains("operator-file"));
     }
 
     #[test]

@@ -46,10 +46,12 @@ pub enum Code {
     NameTaken,
     /// No such site, operator or agent.
     Unknown,
+    /// The agent is in a state in which this cannot be done.
+    AgentState,
 }
 
 impl Code {
-    const ALL: [(Self, &'static str, Grpc); 18] = [
+    const ALL: [(Self, &'static str, Grpc); 19] = [
         (Self::BadRequest, "bad_request", Grpc::InvalidArgument),
         (Self::JobNotFound, "job_not_found", Grpc::NotFound),
         (Self::JobAmbiguous, "job_ambiguous", Grpc::InvalidArgument),
@@ -68,6 +70,7 @@ impl Code {
         (Self::TokenRefused, "token_refused", Grpc::PermissionDenied),
         (Self::NameTaken, "name_taken", Grpc::AlreadyExists),
         (Self::Unknown, "unknown", Grpc::NotFound),
+        (Self::AgentState, "agent_state", Grpc::FailedPrecondition),
     ];
 
     /// The stable word.

@@ -74,7 +74,8 @@ const TOKEN_HELP: &str = "\
 The token is all that stdout gets. It works once, for one agent, and carries the controller's address and the \
 fingerprint of its CA; the controller keeps only its hash. Without --agent the agent names itself (as its host is \
 named) and cannot take a name that is there. With --agent NAME of an agent that is there, the one that joins takes its \
-place, and the older certificates are refused from then on.
+place, and the older certificates are refused from then on. On its host, leave the token out of the arguments: `agent \
+join` asks for it, so that it is in no list of processes.
 
 Examples:
   ctl agent token --site shanghai-1
@@ -91,7 +92,8 @@ Examples:
 
 const REVOKE_HELP: &str = "\
 The agent is shut out at once; its session ends. What it has at work stays at its cluster: the jobs can be moved to \
-another agent. To let it in again: ctl agent token --site SITE --agent NAME, then agent join TOKEN --again on its host.
+another agent. Until it is stopped on its host it may go on with the step that it is at. \
+To let it in again: ctl agent token --site SITE --agent NAME, then agent join TOKEN --again on its host.
 
 Examples:
   ctl agent revoke bastion-1";
@@ -174,7 +176,7 @@ pub(crate) enum AgentCommand {
         /// Which
         agent: String,
         /// SHA-256 of the key with which it asks
-        #[arg(long, value_name = "SHA256")]
+        #[arg(long, value_name = "SHA256", value_parser = sha256)]
         key: Option<String>,
     },
     /// Shut an agent out
@@ -201,6 +203,11 @@ pub(crate) struct AgentToken {
 
 fn role(text: &str) -> Result<Role, String> {
     Role::of(text).ok_or_else(|| "expected viewer, operator or admin".to_owned())
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    let whole = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if whole { Ok(text.to_ascii_lowercase()) } else { Err("expected 64 hexadecimal digits".to_owned()) }
 }
 
 /// Seconds.

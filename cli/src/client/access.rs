@@ -2,7 +2,7 @@
 
 use gantry_proto::v1;
 
-use super::{ATTEMPTS, Client};
+use super::{ATTEMPTS, Client, Lost};
 use crate::{exit::Failure, refusal};
 
 impl Client {
@@ -25,15 +25,12 @@ impl Client {
     }
 
     /// Lets an operator in. Asked once: a second time the name would be taken by the first.
-    pub(crate) async fn add_operator(
-        &self,
-        request: v1::AddOperatorRequest,
-    ) -> Result<v1::AddOperatorResponse, Failure> {
-        let answer = self.call("letting the operator in", 1, || {
+    pub(crate) async fn add_operator(&self, request: v1::AddOperatorRequest) -> Result<v1::AddOperatorResponse, Lost> {
+        self.call("letting the operator in", 1, || {
             let (mut access, request) = (self.access.clone(), request.clone());
             async move { access.add_operator(request).await }
-        });
-        Ok(answer.await?)
+        })
+        .await
     }
 
     /// Changes what an operator may do.

@@ -28,11 +28,12 @@ async fn token(cx: &Cx, args: AgentToken) -> Result<(), Failure> {
         Format::Table => {
             cx.out.text(&answer.token)?;
             let until = expires.unwrap_or_default();
-            cx.out.note(&format!("works once, until {until}; on the agent's host: agent join TOKEN"));
+            cx.out.note(&format!("works once, until {until}; on the agent's host: agent join, then paste it"));
             if answer.replaces {
                 let agent = agent.unwrap_or_default();
                 cx.out.note(&format!(
-                    "warning: agent {agent} is there; the one that joins with this token takes its place"
+                    "warning: agent {agent} is there; the one that joins with this token takes its place (on the same \
+                     host: agent join --again)"
                 ));
             }
             Ok(())
@@ -68,8 +69,9 @@ async fn revoke(cx: &Cx, agent: &str) -> Result<(), Failure> {
     }
     if active_jobs > 0 {
         cx.out.note(&format!(
-            "warning: it has {active_jobs} unfinished jobs: move each one to another agent with `ctl move JOB --agent \
-             AGENT --plan FILE`; see `ctl jobs --active`"
+            "warning: it has {active_jobs} unfinished jobs, and may go on with the step that each is at: stop it on its \
+             host, then give each job to another agent with `ctl move JOB --agent AGENT --plan FILE --old-agent-is-off`; \
+             see `ctl jobs --active`"
         ));
     }
     Ok(())

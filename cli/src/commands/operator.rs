@@ -1,9 +1,9 @@
 //! `ctl operator`: who works with this controller. A new operator's key is made here and never travels to the controller.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -14,12 +14,13 @@ use gantry_proto::{
 };
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::Cx;
 use crate::{
     args::{Format, OperatorAdd, OperatorCommand, OperatorSet},
+    client::Lost,
     exit::{Exit, Failure},
-    refusal,
     render::access,
 };
 
@@ -50,19 +51,23 @@ async fn add(cx: &Cx, args: OperatorAdd) -> Result<(), Failure> {
     }
     let client = cx.connect().await?;
     let (key, request_der) = request()?;
-    let place = NewProfile::begin(&out, &key).map_err(|error| unwritten(&out, &error))?;
+    let place = out.clone();
+    let place = blocking(&out, move || NewProfile::begin(&place, &key)).await?;
     let wish = v1::AddOperatorRequest { operator: name.clone(), role: role.into(), sites, request_der };
     let answer = match client.add_operator(wish).await {
         Ok(answer) => answer,
-        Err(failure) => {
-            place.give_up();
+        Err(Lost::No(failure)) => return Err(failure),
+        Err(Lost::Maybe(failure)) => {
             return Err(failure.remedy(format!(
-                "if the answer was lost, the name may be taken now: ctl operator revoke {name}, then add it again"
+                "the name may be taken now: look at `ctl operator list`; when {name} is there, `ctl operator revoke {name}`, \
+                 then add it again"
             )));
         }
     };
-    let operator = answer.operator.clone().ok_or_else(|| refusal::incomplete(client.url(), "operator"))?;
-    let profile = place.finish(&answer).map_err(|error| unwritten(&out, &error))?;
+    let operator = answer.operator.clone();
+    let profile = blocking(&out, move || place.finish(&answer)).await.map_err(|failure| {
+        failure.remedy(format!("{name} is let in and has no profile: `ctl operator revoke {name}`, then add it again"))
+    })?;
     match cx.out.format {
         Format::Table => {
             cx.out.text(&format!("operator {name} is let in; profile: {}", profile.display()))?;
@@ -73,7 +78,7 @@ async fn add(cx: &Cx, args: OperatorAdd) -> Result<(), Failure> {
             Ok(())
         }
         Format::Json | Format::Ndjson => {
-            cx.out.json(&json!({ "operator": access::operator(&operator), "profile": profile }))
+            cx.out.json(&json!({ "operator": operator.as_ref().map(access::operator), "profile": profile }))
         }
     }
 }
@@ -119,25 +124,22 @@ fn request() -> Result<(Secret, Vec<u8>), Failure> {
     Ok((Secret::new(key.serialize_pem()), request.der().to_vec()))
 }
 
-/// A profile directory on its way: with the key from the beginning, and a profile only at the end.
+/// A profile directory on its way: under another name until it is whole. One that is not finished goes again.
 struct NewProfile {
     dir: PathBuf,
-    /// The directory was there before, empty.
-    kept: bool,
+    part: TempDir,
 }
 
 impl NewProfile {
+    /// The key is on disk before anybody is asked: an answer that comes is never without its key.
     fn begin(dir: &Path, key: &Secret) -> io::Result<Self> {
-        let kept = dir.is_dir();
-        if kept && fs::read_dir(dir)?.next().is_some() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the directory is there and is not empty"));
+        if dir.symlink_metadata().is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there already"));
         }
-        if !kept {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        }
-        let place = Self { dir: dir.to_owned(), kept };
-        place.write("key.pem", key.expose(), PRIVATE).inspect_err(|_| place.give_up())?;
-        Ok(place)
+        // Mode 0700, and beside its place, so that it can be renamed.
+        let part = tempfile::Builder::new().prefix(".gantry-profile-").tempdir_in(parent(dir))?;
+        write(part.path(), "key.pem", key.expose(), PRIVATE)?;
+        Ok(Self { dir: dir.to_owned(), part })
     }
 
     fn finish(self, answer: &v1::AddOperatorResponse) -> io::Result<PathBuf> {
@@ -149,26 +151,36 @@ impl NewProfile {
             key_pem_file: "key.pem".to_owned(),
         };
         let text = toml::to_string(&profile).map_err(io::Error::other)?;
-        self.write("ca.pem", &answer.ca_pem, PUBLIC)?;
-        self.write("cert.pem", &answer.cert_pem, PUBLIC)?;
-        self.write(OPERATOR_PROFILE_FILE, &text, PUBLIC)?;
+        let part = self.part.path();
+        write(part, "ca.pem", &answer.ca_pem, PUBLIC)?;
+        write(part, "cert.pem", &answer.cert_pem, PUBLIC)?;
+        write(part, OPERATOR_PROFILE_FILE, &text, PUBLIC)?;
+        File::open(part)?.sync_all()?;
+        fs::rename(part, &self.dir)?;
+        // It has its own name now, so there is nothing left to be removed.
+        let _its_old_name = self.part.keep();
+        File::open(parent(&self.dir))?.sync_all()?;
         Ok(self.dir.join(OPERATOR_PROFILE_FILE))
     }
+}
 
-    /// Nobody was let in: nothing is left here either.
-    fn give_up(&self) {
-        let _ = fs::remove_file(self.dir.join("key.pem"));
-        if !self.kept {
-            let _ = fs::remove_dir(&self.dir);
-        }
-    }
+fn write(dir: &Path, name: &str, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(dir.join(name))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
 
-    fn write(&self, name: &str, text: &str, mode: u32) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(self.dir.join(name))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        File::open(&self.dir)?.sync_all()
-    }
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Disk work has no place among the runtime's threads.
+async fn blocking<T: Send + 'static>(
+    out: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten();
+    done.map_err(|error| unwritten(out, &error))
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Failure {

@@ -38,6 +38,10 @@ fn notes(agent: &v1::Agent, now: Timestamp) -> Vec<String> {
             .push(format!("asks to come back; compare the key with its log, then: ctl agent approve {id} --key {key}"));
     }
     match units::from_micros(agent.expires_micros) {
+        Some(end) if end <= now && agent.asks_to_return.is_empty() => notes.push(format!(
+            "its certificate has expired on {}: it asks to come back as soon as it reaches the controller",
+            units::time(end)
+        )),
         Some(end) if end <= now => notes.push(format!("its certificate has expired on {}", units::time(end))),
         Some(end) if end.duration_since(now) < NEAR => {
             notes.push(format!("its certificate expires on {}: it renews it when it is in contact", units::time(end)))

@@ -54,7 +54,7 @@ async fn a_new_operators_directory_is_a_whole_profile_whose_key_was_made_here() 
     assert!(key.contains("PRIVATE KEY") && !ran.out.contains(&key[30..60]) && !ran.err.contains(&key[30..60]));
 
     let again = ctl(fake.home(), &args).await;
-    assert!(again.code == 2 && again.err.contains("not empty"), "{again:?}");
+    assert!(again.code == 2 && again.err.contains("there already"), "{again:?}");
     assert_eq!(asked(&fake), [""; 0], "nobody was let in");
     assert_eq!(fs::read_to_string(out.join("key.pem")).unwrap(), key);
 }
@@ -67,11 +67,14 @@ async fn an_operator_that_was_not_let_in_leaves_nothing_behind() {
     fake.desk.lock().unwrap().refuse = Some(Code::NameTaken.status("the name \"li\" is taken"));
     let ran = ctl(fake.home(), &args).await;
     assert!(ran.code == 2 && ran.err.contains("is taken"), "{ran:?}");
+    assert!(!ran.err.contains("revoke"), "nobody is told to shut a colleague out: {ran:?}");
     assert!(!out.exists());
     fake.desk.lock().unwrap().lose_answers = 1;
     let ran = ctl(fake.home(), &args).await;
     assert!(ran.code == 6 && ran.err.contains("ctl operator revoke li"), "asked once, and what to do: {ran:?}");
     assert_eq!(asked(&fake).len(), 2);
+    let left = fs::read_dir(fake.home()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+    assert_eq!(left, [".config"], "nothing is left of either");
     let ran = ctl(fake.home(), &["operator", "add", "x", "--role", "admin", "--site", "s", "--out", "x"]).await;
     assert!(ran.code == 2 && ran.err.contains("an admin has all sites"), "{ran:?}");
     let ran = ctl(fake.home(), &["operator", "add", "x", "--role", "root", "--out", "x"]).await;
@@ -112,7 +115,11 @@ async fn a_token_is_all_that_stdout_gets_and_nothing_else_shows_it() {
     let text = token().to_text();
     let ran = ctl(fake.home(), &["-vv", "agent", "token", "--site", "beijing", "--life", "30m"]).await;
     assert_eq!((ran.code, ran.out.trim()), (0, text.expose()));
-    assert!(!ran.err.contains(text.expose()) && ran.err.contains("agent join TOKEN") && ran.err.contains("works once"));
+    assert!(
+        !ran.err.contains(text.expose())
+            && ran.err.contains("agent join, then paste it")
+            && ran.err.contains("works once")
+    );
     let ran = ctl(fake.home(), &["agent", "token", "--site", "beijing", "--agent", "bj-1"]).await;
     assert!(ran.err.contains("warning: agent bj-1 is there"), "{ran:?}");
     let document = ctl(fake.home(), &["agent", "token", "--site", "beijing", "-o", "json"]).await.json();
@@ -126,12 +133,20 @@ async fn a_token_is_all_that_stdout_gets_and_nothing_else_shows_it() {
 #[tokio::test]
 async fn agents_are_approved_and_revoked() {
     let fake = fake().await;
-    let ran = ctl(fake.home(), &["agent", "approve", "sh-3", "--key", "abab"]).await;
+    let ran = ctl(fake.home(), &["agent", "approve", "sh-3", "--key", &"AB".repeat(32)]).await;
     assert!(ran.code == 0 && ran.out.contains("may come back") && ran.out.contains(&"ab".repeat(32)), "{ran:?}");
     let ran = ctl(fake.home(), &["agent", "revoke", "sh-3"]).await;
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "agent sh-3 is shut out\n", ""));
     fake.desk.lock().unwrap().active_jobs = 2;
     let ran = ctl(fake.home(), &["agent", "revoke", "bj-1"]).await;
-    assert!(ran.code == 0 && ran.err.contains("2 unfinished jobs") && ran.err.contains("ctl move"), "{ran:?}");
-    assert_eq!(asked(&fake), ["approve sh-3 \"abab\"", "revoke agent sh-3", "revoke agent bj-1"]);
+    assert!(
+        ran.code == 0 && ran.err.contains("2 unfinished jobs") && ran.err.contains("--old-agent-is-off"),
+        "{ran:?}"
+    );
+    let ran = ctl(fake.home(), &["agent", "approve", "sh-3", "--key", "zz"]).await;
+    assert!(ran.code == 2 && ran.err.contains("64 hexadecimal digits"), "{ran:?}");
+    assert_eq!(
+        asked(&fake),
+        [&*format!("approve sh-3 {:?}", "ab".repeat(32)), "revoke agent sh-3", "revoke agent bj-1"]
+    );
 }

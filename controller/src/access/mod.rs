@@ -217,7 +217,9 @@ fn refusal(why: IdentityRefused) -> Refusal {
         ),
         Why::LastAdmin => (
             Code::NotAllowed,
-            "this is the last admin, and nobody else could let anybody in: make another admin first".to_owned(),
+            "this is the last admin, and nobody else could let anybody in: make another one first with `ctl operator add NAME \
+             --role admin`"
+                .to_owned(),
         ),
         Why::AdminOfSites => (
             Code::BadRequest,
@@ -241,13 +243,13 @@ fn refusal(why: IdentityRefused) -> Refusal {
             "another agent has joined under this name since this certificate was made, so it counts no more".to_owned(),
         ),
         Why::NotAsked(key) if key.is_empty() => (
-            Code::JobState,
+            Code::AgentState,
             "this agent does not ask to come back: it asks by itself once its certificate has expired and it reaches \
              this controller"
                 .to_owned(),
         ),
         Why::NotAsked(key) => (
-            Code::JobState,
+            Code::AgentState,
             format!("this agent asks with another key, of sha256 {key}: compare it with the agent's log on its host"),
         ),
     };

@@ -271,7 +271,7 @@ async fn an_agent_comes_back_after_its_end_by_its_old_key_and_an_admins_word() {
     let (mut client, mut admin) = (enrollment(&lab).await, lab.admin().await);
     let approve = |key: &str| v1::ApproveAgentRequest { agent_id: "a1".into(), key_sha256: key.into() };
     let early = admin.approve_agent(approve("")).await.unwrap_err();
-    assert!(code(&early) == Some(Code::JobState) && early.message().contains("does not ask"), "{early:?}");
+    assert!(code(&early) == Some(Code::AgentState) && early.message().contains("does not ask"), "{early:?}");
 
     let next = KeyPair::generate().unwrap();
     let asked = client.r#return(coming_back(&lab, &join, &next)).await.unwrap().into_inner();
