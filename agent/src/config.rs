@@ -487,6 +487,8 @@ pub struct Link {
     /// A renewal of the certificate that was refused or not answered is asked for again after so long, seconds; at the
     /// latest after a tenth of the certificate's life.
     pub renew_again_s: u64,
+    /// An agent that the controller does not let in dials again after so long, milliseconds.
+    pub refused_again_ms: u64,
     /// An order is taken so long after its time, seconds: the clocks of controller and bastion differ.
     pub clock_tolerance_s: u32,
 }
@@ -505,6 +507,7 @@ impl Default for Link {
             healthy_ms: 60_000,
             goodbye_cap_ms: 300_000,
             renew_again_s: 3_600,
+            refused_again_ms: 60_000,
             clock_tolerance_s: 300,
         }
     }

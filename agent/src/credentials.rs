@@ -22,7 +22,9 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// The key of the certificate that is asked for, in the identity's directory.
-const NEXT_KEY: &str = "next.key";
+pub(crate) const NEXT_KEY: &str = "next.key";
+/// The longest certificate with its CA, PEM, bytes: what is written must be read again.
+const PEM_MAX: usize = 16 << 10;
 /// The largest key file that is read, bytes.
 const KEY_MAX: u64 = 16 << 10;
 
@@ -159,9 +161,12 @@ impl Life {
     }
 }
 
-/// A key of this file, or a new one that is put there (blocking).
-pub(crate) fn kept_key(path: &Path) -> Result<KeyPair, CredentialError> {
-    match read_key(path)? {
+/// A key of this file, or a new one that is put there: one that the identity in `join` has already is not kept (blocking).
+pub(crate) fn kept_key(path: &Path, join: &Path) -> Result<KeyPair, CredentialError> {
+    let current = fs::read(join).map(Zeroizing::new).ok();
+    let current = current.and_then(|text| serde_json::from_slice::<JoinFile>(&text).ok());
+    let spent = |key: &KeyPair| current.as_ref().is_some_and(|join| *key.serialize_pem() == *join.key_pem.expose());
+    match read_key(path)?.filter(|key| !spent(key)) {
         Some(key) => Ok(key),
         None => new_key(path),
     }
@@ -177,6 +182,9 @@ pub(crate) fn prepared(key: &KeyPair) -> Result<Prepared, CredentialError> {
 /// Whether a certificate is for this key, of this identity, and signed by its CA.
 pub(crate) fn check(cert_pem: &str, key: &KeyPair, join: &JoinFile) -> Result<(), CredentialError> {
     let wrong = CredentialError::Answer;
+    if cert_pem.len() + join.ca_pem.len() > PEM_MAX {
+        return Err(wrong("it is far too long"));
+    }
     let (leaf, ca) = (der(cert_pem).ok_or(wrong("it cannot be read"))?, der(&join.ca_pem));
     let ca = ca.ok_or(wrong("the CA's cannot be read"))?;
     let (_, leaf) = X509Certificate::from_der(&leaf).map_err(|_| wrong("it cannot be read"))?;
@@ -247,12 +255,12 @@ fn read_key(path: &Path) -> Result<Option<KeyPair>, CredentialError> {
         opened => opened.map_err(failed)?,
     };
     if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-        // Others may have read it: nobody gets a certificate for it.
+        tracing::warn!(path = %path.display(), "others may have read this key: it is not used, and a new one is made");
         return Ok(None);
     }
-    let mut text = Zeroizing::new(String::new());
-    let read = file.take(KEY_MAX).read_to_string(&mut text);
-    Ok(read.ok().and_then(|_| KeyPair::from_pem(&text).ok()))
+    let mut text = Zeroizing::new(Vec::new());
+    file.take(KEY_MAX).read_to_end(&mut text).map_err(failed)?;
+    Ok(std::str::from_utf8(&text).ok().and_then(|text| KeyPair::from_pem(text).ok()))
 }
 
 fn disk(what: &'static str, path: &Path, source: io::Error) -> CredentialError {

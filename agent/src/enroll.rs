@@ -22,7 +22,7 @@ use crate::{
 /// The key of an agent that joins, in the identity's directory.
 const JOIN_KEY: &str = "identity/join.key";
 /// The largest answer that is read, bytes.
-const ANSWER_MAX: usize = 64 << 10;
+const ANSWER_MAX: usize = 16 << 10;
 
 /// An agent that has joined.
 #[derive(Debug)]
@@ -84,9 +84,9 @@ pub async fn join(settings: &Settings, token: &JoinToken, wish: &str, again: boo
         Ok((file, own.data_dir.join(JOIN_KEY), lock))
     })
     .await?;
-    let path = key_file.clone();
-    // On disk before it is used: when the answer gets lost, the same key asks again.
-    let key = blocking(move || Ok(kept_key(&path)?)).await?;
+    let (path, own) = (key_file.clone(), file.clone());
+    // On disk before it is used: when the answer gets lost, the same key asks again. Not the key of an identity that is there.
+    let key = blocking(move || Ok(kept_key(&path, &own)?)).await?;
     let request = prepared(&key)?;
     let channel = Dialer::by_fingerprint(token, &settings.link)?.dial().await?;
     let mut client = EnrollmentServiceClient::new(channel).max_decoding_message_size(ANSWER_MAX);
@@ -115,8 +115,9 @@ pub async fn join(settings: &Settings, token: &JoinToken, wish: &str, again: boo
     check(&join.cert_pem, &key, &join)?;
     blocking(move || {
         write_join(&file, &join)?;
-        // What stays of it is the key of this identity, and is used by nobody else.
+        // What stays of them is never used again: the one is the key of this identity, and the other of the one before.
         let _ = std::fs::remove_file(&key_file);
+        let _ = std::fs::remove_file(key_file.with_file_name(credentials::NEXT_KEY));
         Ok(Joined { join, file })
     })
     .await
@@ -137,7 +138,7 @@ fn usable(host: &str) -> String {
 
 fn refused(status: Status) -> EnrollError {
     match Code::of(&status) {
-        Some(_) => EnrollError::Refused(status.message().to_owned()),
+        Some(_) => EnrollError::Refused(status.message().chars().take(500).collect()),
         None if status.code() == tonic::Code::Unimplemented => EnrollError::Refused(
             "that port lets no agents join: compare the versions of controller and agent".to_owned(),
         ),
@@ -163,16 +164,15 @@ pub(crate) async fn come_back(
     let own = credentials.clone();
     let request = spawn_blocking(move || {
         let prepared = own.prepare()?;
-        own.return_request(&prepared)
+        Ok::<_, CredentialError>((own.return_request(&prepared)?, prepared.key_sha256))
     });
-    let request = request.await.map_err(|_| CredentialError::Answer("a thread broke off"))??;
+    let (request, key_sha256) = request.await.map_err(|_| CredentialError::Answer("a thread broke off"))??;
     let channel = Dialer::nameless(&credentials.current(), &settings.link)?.dial().await?;
     let mut client = EnrollmentServiceClient::new(channel).max_decoding_message_size(ANSWER_MAX);
     let limit = Duration::from_millis(settings.link.hello_timeout_ms);
     let answer = timeout(limit, client.r#return(request)).await.map_err(|_| BackError::Late(limit))?;
     let answer = answer.map_err(|status| BackError::Status(Box::new(status)))?.into_inner();
     if answer.cert_pem.is_empty() {
-        let key_sha256 = answer.key_sha256.chars().filter(char::is_ascii_hexdigit).take(64).collect();
         return Ok(Back::NotYet { ask_again: Duration::from_millis(answer.ask_again_ms.into()), key_sha256 });
     }
     let own = credentials.clone();

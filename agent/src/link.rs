@@ -68,10 +68,10 @@ enum Cut {
     Back,
     /// The certificate has expired, and nobody has said yet that the agent may come back.
     #[error(
-        "the certificate of this agent has expired; an admin lets it come back with `ctl agent approve {agent} --key \
+        "the certificate of this agent has ended on {end}; an admin lets it come back with `ctl agent approve {agent} --key \
          {key_sha256}`"
     )]
-    NotApproved { agent: String, key_sha256: String, ask_again: Duration },
+    NotApproved { agent: String, key_sha256: String, end: String, ask_again: Duration },
     /// The certificate has expired, and the agent may not come back.
     #[error("the certificate of this agent has expired, and it cannot come back")]
     NotBack(#[source] BackError),
@@ -79,6 +79,8 @@ enum Cut {
 
 /// An agent that waits for its approval does not ask more often than so.
 const ASK_AGAIN_LEAST: Duration = Duration::from_millis(100);
+/// How often an agent that waits for its approval says so in its log.
+const WAITING_TOLD: Duration = Duration::from_secs(600);
 
 impl Link {
     /// Makes the link; opens no connection.
@@ -101,30 +103,41 @@ impl Link {
     /// Holds the link until the token is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new(&self.settings.link);
-        let mut refused_as_expired = false;
+        let (mut refused_as_expired, mut told_waiting) = (false, None);
         while !stop.is_cancelled() {
             let mut welcomed = None;
             let over = self.identity.credentials.life().is_some_and(|life| life.is_over(Timestamp::now()));
-            let cut = if over || refused_as_expired {
+            // The controller's clock may be what is wrong: each second try is a session again.
+            let cut = if over || std::mem::take(&mut refused_as_expired) {
                 self.come_back(&stop).await
             } else {
                 self.session(&stop, &mut welcomed).await
             };
-            refused_as_expired = match &cut {
-                Cut::Stopping => break,
-                Cut::Back => false,
-                // Its clock decides, not ours.
-                Cut::Status(status) => status.source().is_some_and(certificate_expired),
-                _ => refused_as_expired,
-            };
             let asked = match &cut {
+                Cut::Stopping => break,
                 Cut::Back => continue,
                 Cut::Goodbye { retry_after, .. } => *retry_after,
                 Cut::NotApproved { ask_again, .. } => (*ask_again).max(ASK_AGAIN_LEAST),
+                _ if shut_out(&cut) => ms(self.settings.link.refused_again_ms),
                 _ => Duration::ZERO,
             };
+            // Its clock decides, not ours.
+            refused_as_expired = match &cut {
+                Cut::Status(status) => status.source().is_some_and(certificate_expired),
+                Cut::Dial(DialError::Http(_, error)) => certificate_expired(error),
+                _ => false,
+            };
             let wait = backoff.after(welcomed.map(|at: Instant| at.elapsed()), asked, jitter);
-            self.tell(&cut, wait);
+            // Who waits for a person says so now and then, not at every try.
+            let waits = matches!(cut, Cut::NotApproved { .. });
+            if !waits || told_waiting.is_none_or(|told: Instant| told.elapsed() >= WAITING_TOLD) {
+                self.tell(&cut, wait);
+            }
+            told_waiting = if waits {
+                told_waiting.filter(|told| told.elapsed() < WAITING_TOLD).or(Some(Instant::now()))
+            } else {
+                None
+            };
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = sleep(wait) => {}
@@ -147,7 +160,8 @@ impl Link {
             }
             Ok(Back::NotYet { ask_again, key_sha256 }) => {
                 let agent = self.identity.agent.to_string();
-                Cut::NotApproved { agent, key_sha256, ask_again }
+                let end = self.identity.credentials.life().map(|life| life.end.to_string()).unwrap_or_default();
+                Cut::NotApproved { agent, key_sha256, end, ask_again }
             }
             Err(BackError::Dial(error)) => Cut::Dial(error),
             Err(error) => Cut::NotBack(error),
@@ -166,9 +180,17 @@ impl Link {
     }
 }
 
+/// Whether the controller does not want this agent: it may be let in again, but hardly soon.
+fn shut_out(cut: &Cut) -> bool {
+    match cut {
+        Cut::Status(status) | Cut::NotBack(BackError::Status(status)) => Code::of(status) == Some(Code::NotAllowed),
+        _ => false,
+    }
+}
+
 /// What a person does; `None` when waiting is enough.
 fn remedy(cut: &Cut) -> Option<&'static str> {
-    if matches!(cut, Cut::NotApproved { .. } | Cut::NotBack(BackError::Status(_) | BackError::Credentials(_))) {
+    if matches!(cut, Cut::NotBack(BackError::Status(_) | BackError::Credentials(_))) {
         return Some("see the reason");
     }
     let Cut::Status(status) = cut else {

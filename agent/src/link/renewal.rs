@@ -54,6 +54,11 @@ impl Renewal {
             self.due = Instant::now() + until(&life);
             return None;
         }
+        if let Some(life) =
+            life.filter(|life| life.end.duration_since(Timestamp::now()) < life.end.duration_since(life.begin) / 6)
+        {
+            tracing::warn!(until = %life.end, "the certificate of this agent ends soon and has not been renewed so far");
+        }
         let credentials = self.credentials.clone();
         match spawn_blocking(move || credentials.prepare()).await.ok()? {
             Ok(prepared) => {

@@ -77,6 +77,7 @@ pub(crate) fn settings(dir: &Path) -> Settings {
     settings.link.retry_first_ms = 10;
     settings.link.retry_cap_ms = 50;
     settings.link.sample_every_ms = 10;
+    settings.link.refused_again_ms = 10;
     settings
 }
 

@@ -173,6 +173,8 @@ impl EnrollmentService for EnrollmentDesk {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) hello: v1::Hello,
+    /// The certificate that the agent has shown, DER.
+    pub(crate) shown: Vec<u8>,
     inbound: Streaming<v1::OpenRequest>,
     out: mpsc::Sender<Result<v1::OpenResponse, Status>>,
 }
@@ -184,15 +186,14 @@ impl AgentLink for Service {
     type OpenStream = ReceiverStream<Result<v1::OpenResponse, Status>>;
 
     async fn open(&self, request: Request<Streaming<v1::OpenRequest>>) -> Result<Response<Self::OpenStream>, Status> {
-        if request.peer_certs().is_none() {
-            return Err(Status::permission_denied("no certificate"));
-        }
+        let shown = request.peer_certs().and_then(|chain| Some(chain.first()?.to_vec()));
+        let Some(shown) = shown else { return Err(Status::permission_denied("no certificate")) };
         let mut inbound = request.into_inner();
         let Some(v1::OpenRequest { item: Some(In::Hello(hello)), .. }) = inbound.message().await? else {
             return Err(Status::invalid_argument("no Hello"));
         };
         let (out, answers) = mpsc::channel(64);
-        let _ = self.0.send(Session { hello, inbound, out }).await;
+        let _ = self.0.send(Session { hello, shown, inbound, out }).await;
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 }

@@ -68,8 +68,14 @@ async fn an_agent_joins_once_and_its_key_stays_here() {
     let refused = enroll::join(&settings, &token(&controller), "wish", false).await.unwrap_err();
     assert!(matches!(refused, EnrollError::Already(_)) && refused.to_string().contains("--again"), "{refused}");
     let_in(&controller, "bastion-2");
+    // The key of the identity that is there, left over from a crash at the last moment, is not used twice.
+    let before = identity(&settings);
+    let left = settings.data_dir.join("identity/join.key");
+    fs::write(&left, before.key_pem.expose()).unwrap();
+    fs::set_permissions(&left, fs::Permissions::from_mode(0o600)).unwrap();
     enroll::join(&settings, &token(&controller), "wish", true).await.unwrap();
     assert_eq!(identity(&settings).agent, "bastion-2");
+    assert_ne!(identity(&settings).key_pem.expose(), before.key_pem.expose());
     let running = Identity::load(&settings).unwrap();
     let refused = enroll::join(&settings, &token(&controller), "wish", true).await.unwrap_err();
     assert!(refused.to_string().contains("another agent is at work"), "{refused}");
@@ -216,8 +222,10 @@ async fn a_certificate_is_renewed_over_the_link_and_shown_at_the_next_dial() {
     let after = until_changed(&settings, &before).await;
     assert_eq!((after.agent.as_str(), mode(&settings.data_dir.join("join.json"))), ("a1", 0o600));
     assert_ne!(after.key_pem.expose(), before.key_pem.expose());
+    let der = |join: &JoinFile| CertificateDer::from_pem_slice(join.cert_pem.as_bytes()).unwrap().to_vec();
+    assert_eq!(session.shown, der(&before));
     controller.relay.cut();
-    controller.welcomed(0).await;
+    assert_eq!(controller.welcomed(0).await.shown, der(&after));
     assert!(agent.stop().await);
 }
 
