@@ -3,6 +3,9 @@
 //! Waits and deadlines of the outside world (`flow.md` 4) are divided by `time_scale`, so that a rehearsal against the
 //! simulator takes a minute instead of an hour. Time-outs of real sockets are never scaled.
 
+mod doctor;
+mod proxy;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -10,6 +13,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+
+pub use doctor::Doctor;
+pub use proxy::Proxy;
 
 /// Name of the settings file in the data directory when none is named.
 const SETTINGS_FILE: &str = "agent.toml";
@@ -63,6 +69,8 @@ pub struct Settings {
     pub link: Link,
     /// How many jobs.
     pub jobs: Jobs,
+    /// `agent doctor`.
+    pub doctor: Doctor,
     /// Logs and traces.
     pub telemetry: gantry_telemetry::Settings,
 }
@@ -81,6 +89,7 @@ impl Default for Settings {
             timing: Timing::default(),
             link: Link::default(),
             jobs: Jobs::default(),
+            doctor: Doctor::default(),
             telemetry: gantry_telemetry::Settings::default(),
         }
     }
@@ -136,7 +145,8 @@ impl Settings {
         if self.link.retry_cap_ms < self.link.retry_first_ms {
             return bad("link.retry_cap_ms", &self.link.retry_cap_ms, "it must not be less than link.retry_first_ms");
         }
-        Ok(())
+        self.link.proxy.check()?;
+        self.doctor.check()
     }
 }
 
@@ -466,6 +476,8 @@ pub struct Link {
     pub healthy_ms: u64,
     /// The longest delay that the controller may ask for, milliseconds.
     pub goodbye_cap_ms: u64,
+    /// The HTTP proxy on the way to the controller.
+    pub proxy: Proxy,
 }
 
 impl Default for Link {
@@ -481,6 +493,7 @@ impl Default for Link {
             sample_every_ms: 500,
             healthy_ms: 60_000,
             goodbye_cap_ms: 300_000,
+            proxy: Proxy::default(),
         }
     }
 }

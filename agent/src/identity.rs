@@ -110,6 +110,11 @@ impl Identity {
         let (agent, join) = join;
         Ok(Self { agent, join, sealing, boot_id: Uuid::now_v7().to_string(), _lock: lock })
     }
+
+    /// Only reads who the agent is (blocking): nothing is made, and nothing is locked.
+    pub(crate) fn peek(settings: &Settings) -> Result<(AgentId, JoinFile), IdentityError> {
+        read_join(&settings.join_file.clone().unwrap_or_else(|| settings.data_dir.join(JOIN_FILE)))
+    }
 }
 
 fn read_join(path: &Path) -> Result<(AgentId, JoinFile), IdentityError> {

@@ -7,6 +7,7 @@
 pub mod cloudtower;
 pub mod config;
 pub mod dialer;
+pub mod doctor;
 pub mod executor;
 pub mod facts;
 pub mod fisheye;
@@ -25,6 +26,7 @@ pub mod step;
 pub mod steps;
 pub mod tls;
 pub mod upload;
+pub mod way;
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 

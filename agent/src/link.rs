@@ -78,6 +78,8 @@ impl Link {
     /// Holds the link until the token is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new(&self.settings.link);
+        let way = self.dialer.proxy().map_or_else(|| "no proxy".to_owned(), ToString::to_string);
+        tracing::info!(controller = %self.dialer.address(), %way, "the link is dialled");
         while !stop.is_cancelled() {
             let mut welcomed = None;
             let cut = self.session(&stop, &mut welcomed).await;
@@ -111,6 +113,9 @@ impl Link {
 
 /// What a person does; `None` when waiting is enough.
 fn remedy(cut: &Cut) -> Option<&'static str> {
+    if let Cut::Dial(DialError::Way(error)) = cut {
+        return Some(error.remedy());
+    }
     let Cut::Status(status) = cut else {
         return matches!(cut, Cut::Dial(DialError::Tls(..) | DialError::Join(..))).then_some("see the reason");
     };

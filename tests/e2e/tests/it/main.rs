@@ -10,6 +10,7 @@ mod faults;
 mod line;
 mod moving;
 mod openssh;
+mod proxied;
 mod refused;
 mod secrets;
 mod support;
