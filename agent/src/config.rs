@@ -3,6 +3,9 @@
 //! Waits and deadlines of the outside world (`flow.md` 4) are divided by `time_scale`, so that a rehearsal against the
 //! simulator takes a minute instead of an hour. Time-outs of real sockets are never scaled.
 
+mod doctor;
+mod proxy;
+
 use std::{
     fs, io,
     net::{Ipv4Addr, Ipv6Addr},
@@ -12,6 +15,9 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+
+pub use doctor::Doctor;
+pub use proxy::Proxy;
 
 /// Name of the settings file in the data directory when none is named.
 const SETTINGS_FILE: &str = "agent.toml";
@@ -69,6 +75,8 @@ pub struct Settings {
     pub link: Link,
     /// How many jobs.
     pub jobs: Jobs,
+    /// `agent doctor`.
+    pub doctor: Doctor,
     /// Logs and traces.
     pub telemetry: gantry_telemetry::Settings,
 }
@@ -88,6 +96,7 @@ impl Default for Settings {
             timing: Timing::default(),
             link: Link::default(),
             jobs: Jobs::default(),
+            doctor: Doctor::default(),
             telemetry: gantry_telemetry::Settings::default(),
         }
     }
@@ -154,7 +163,8 @@ impl Settings {
         if self.link.retry_cap_ms < self.link.retry_first_ms {
             return bad("link.retry_cap_ms", &self.link.retry_cap_ms, "it must not be less than link.retry_first_ms");
         }
-        Ok(())
+        self.link.proxy.check()?;
+        self.doctor.check()
     }
 }
 
@@ -491,6 +501,8 @@ pub struct Link {
     pub refused_again_ms: u64,
     /// An order is taken so long after its time, seconds: the clocks of controller and bastion differ.
     pub clock_tolerance_s: u32,
+    /// The HTTP proxy on the way to the controller.
+    pub proxy: Proxy,
 }
 
 impl Default for Link {
@@ -509,6 +521,7 @@ impl Default for Link {
             renew_again_s: 3_600,
             refused_again_ms: 60_000,
             clock_tolerance_s: 300,
+            proxy: Proxy::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Dials the controller: TCP, then TLS 1.3 with the agent's certificate against the controller's own CA and no other.
+//! Dials the controller: a [`Way`] to its port, then TLS 1.3 with the agent's certificate against the controller's own CA and no other.
 //! Knows no message of the link.
 
 use std::{
@@ -22,11 +22,14 @@ use rustls::{
     version::TLS13,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::config::Link;
+use crate::{
+    config::Link,
+    way::{Proxy, Stream, Way, WayError, authority},
+};
 
 /// Flow control of one connection and of one stream, bytes: many small frames must not stall it.
 const WINDOW: u32 = 1 << 20;
@@ -38,6 +41,7 @@ const PING_LIMIT: Duration = Duration::from_secs(5);
 pub struct Dialer {
     host: String,
     port: u16,
+    way: Way,
     origin: Uri,
     name: ServerName<'static>,
     tls: TlsConnector,
@@ -55,6 +59,9 @@ pub enum DialError {
     /// No TCP connection.
     #[error("no connection to {0}: is the controller running, and may this machine reach that port?")]
     Tcp(String, #[source] io::Error),
+    /// No way to the controller's port; what to do about it says [`WayError::remedy`].
+    #[error(transparent)]
+    Way(WayError),
     /// TLS was not agreed upon.
     #[error("{0} does not prove to be our controller: {1}")]
     Tls(String, &'static str, #[source] io::Error),
@@ -113,6 +120,7 @@ impl Dialer {
         Ok(Self {
             host,
             port: origin.port_u16().unwrap_or(443),
+            way: Way::new(&settings.proxy).map_err(DialError::Way)?,
             origin: origin.clone(),
             name,
             tls: TlsConnector::from(Arc::new(tls)),
@@ -122,9 +130,14 @@ impl Dialer {
 
     /// One connection. It is not made again behind the caller's back: when it is gone, so is the channel.
     pub async fn dial(&self) -> Result<Channel, DialError> {
+        let deadline = Instant::now() + self.limit;
+        let stream = self.connect(deadline).await?;
+        self.channel(self.shake(stream, deadline).await?).await
+    }
+
+    /// HTTP/2 over a connection that has had its handshake.
+    pub(crate) async fn channel(&self, stream: TlsStream<Stream>) -> Result<Channel, DialError> {
         let address = self.address();
-        let connected = timeout(self.limit, self.connect()).await;
-        let stream = connected.map_err(|_| DialError::Late(address.clone(), self.limit))??;
         let slot = Arc::new(Mutex::new(Some(TokioIo::new(stream))));
         let connector = tower::service_fn(move |_: Uri| {
             let stream = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -147,18 +160,38 @@ impl Dialer {
 
     /// `host:port`.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        authority(&self.host, self.port)
     }
 
-    async fn connect(&self) -> Result<TlsStream<TcpStream>, DialError> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let tcp = tcp.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp));
-        let tcp = tcp.map_err(|error| DialError::Tcp(self.address(), error))?;
-        let tls = self.tls.connect(self.name.clone(), tcp).await;
+    /// The host that is dialled, without brackets, and the port.
+    pub(crate) fn host_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    /// The proxy through which it is reached, if any.
+    pub(crate) fn proxy(&self) -> Option<&Proxy> {
+        self.way.proxy_for(&self.host)
+    }
+
+    /// The proxy that there would be, were the controller not exempt from it.
+    pub(crate) fn unused_proxy(&self) -> Option<&Proxy> {
+        self.way.proxy().filter(|_| self.proxy().is_none())
+    }
+
+    /// A connection to the controller's port.
+    pub(crate) async fn connect(&self, deadline: Instant) -> Result<Stream, DialError> {
+        let way = self.way.connect(&self.host, self.port, deadline).await;
+        way.map_err(|error| match error {
+            WayError::Connect { is_proxy: false, to, source } => DialError::Tcp(to, source),
+            WayError::Late { is_proxy: false, to, .. } => DialError::Late(to, self.limit),
+            error => DialError::Way(error),
+        })
+    }
+
+    /// The handshake with the controller.
+    pub(crate) async fn shake(&self, stream: Stream, deadline: Instant) -> Result<TlsStream<Stream>, DialError> {
+        let tls = timeout_at(deadline, self.tls.connect(self.name.clone(), stream)).await;
+        let tls = tls.map_err(|_| DialError::Late(self.address(), self.limit))?;
         tls.map_err(|error| DialError::Tls(self.address(), tls_remedy(&error), error))
     }
 }
@@ -243,6 +276,9 @@ fn tls_remedy(error: &io::Error) -> &'static str {
         Some(E::InvalidCertificate(
             C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
         )) => "its certificate is not valid today; compare the clocks of both machines, then restart the controller",
+        Some(E::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            "it does not offer HTTP/2; is it the controller's port, and is nothing in between that takes TLS apart?"
+        }
         Some(E::AlertReceived(_)) => {
             "it refuses this agent's certificate; make a token, then run `agent join TOKEN --again`"
         }

@@ -122,6 +122,11 @@ impl Identity {
         let credentials = Arc::new(Credentials::new(file, &data.join(KEYS), join));
         Ok(Self { agent, site, credentials, sealing, boot_id: Uuid::now_v7().to_string(), _lock: lock })
     }
+
+    /// Only reads who the agent is (blocking): nothing is made, and nothing is locked.
+    pub(crate) fn peek(settings: &Settings) -> Result<(AgentId, JoinFile), IdentityError> {
+        read_join(&settings.join_file.clone().unwrap_or_else(|| settings.data_dir.join(JOIN_FILE)))
+    }
 }
 
 /// Where the join file is.

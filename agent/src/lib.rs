@@ -8,6 +8,7 @@ pub mod cloudtower;
 pub mod config;
 pub mod credentials;
 pub mod dialer;
+pub mod doctor;
 pub mod enroll;
 pub mod executor;
 pub mod facts;
@@ -27,6 +28,7 @@ pub mod step;
 pub mod steps;
 pub mod tls;
 pub mod upload;
+pub mod way;
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 

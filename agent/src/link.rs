@@ -104,6 +104,10 @@ impl Link {
     pub async fn run(&self, stop: CancellationToken) {
         let mut backoff = Backoff::new(&self.settings.link);
         let (mut refused_as_expired, mut told_waiting) = (false, None);
+        if let Ok(dialer) = self.dialer() {
+            let way = dialer.proxy().map_or_else(|| "no proxy".to_owned(), ToString::to_string);
+            tracing::info!(controller = %dialer.address(), %way, "the link is dialled");
+        }
         while !stop.is_cancelled() {
             let mut welcomed = None;
             let over = self.identity.credentials.life().is_some_and(|life| life.is_over(Timestamp::now()));
@@ -190,6 +194,9 @@ fn shut_out(cut: &Cut) -> bool {
 
 /// What a person does; `None` when waiting is enough.
 fn remedy(cut: &Cut) -> Option<&'static str> {
+    if let Cut::Dial(DialError::Way(error)) = cut {
+        return Some(error.remedy());
+    }
     if matches!(cut, Cut::NotBack(BackError::Status(_) | BackError::Credentials(_))) {
         return Some("see the reason");
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use gantry_agent::{ConfigError, RunError, Settings, enroll, run};
+use gantry_agent::{ConfigError, RunError, Settings, doctor, enroll, run};
 use gantry_proto::{
     JoinFile, JoinToken, Redactor,
     error::causes,
@@ -31,6 +31,7 @@ const EXAMPLES: &str = "Examples:
   agent join gantry-join-1.eyJ1cmwi... --data /var/lib/gantry-agent
   agent run --config /etc/gantry/agent.toml
   agent config --config /etc/gantry/agent.toml
+  agent doctor --fisheye 192.0.2.10
 
 An agent joins once; from then on it renews its certificate by itself. ISO files belong into iso_dir (default: iso in the
 data directory).";
@@ -74,6 +75,18 @@ enum Command {
         /// Write the agent's id into this file once it is at work.
         #[arg(long, value_name = "FILE")]
         ready_file: Option<PathBuf>,
+    },
+    /// Look at everything that the agent needs, from the controller's name to the ISO files, and say what to do about
+    /// what is wrong. Writes nothing and disturbs no running agent. Exit code 0: nothing fails; 1: something does.
+    Doctor {
+        #[command(flatten)]
+        place: Place,
+        /// A cluster's Fisheye, HOST or HOST:PORT; may be given several times. Without it, those of the newest jobs.
+        #[arg(long, value_name = "ADDRESS")]
+        fisheye: Vec<String>,
+        /// One JSON document at the end instead of a line for each check.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the settings that are in effect, as TOML.
     Config {
@@ -123,12 +136,10 @@ fn carry_out(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             if no_run { Ok(ExitCode::SUCCESS) } else { serve(settings, ready_file) }
         }
         Command::Run { place, ready_file } => serve(place.load()?, ready_file),
+        Command::Doctor { place, fisheye, json } => examine(place.load()?, fisheye, json),
         Command::Config { place } => {
-            let text = toml::to_string(&place.load()?)?;
-            match io::stdout().write_all(text.as_bytes()) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-                _ => Ok(ExitCode::SUCCESS),
-            }
+            print(&toml::to_string(&place.load()?)?)?;
+            Ok(ExitCode::SUCCESS)
         }
     }
 }
@@ -156,15 +167,35 @@ fn enroll_here(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let joined = runtime.block_on(enroll::join(settings, &token, &name, again))?;
     let JoinFile { agent, site, controller, .. } = &joined.join;
-    let told = writeln!(
-        io::stdout(),
-        "joined   {controller} as agent {agent} of site {site}\nidentity {}: keep it secret; the agent renews it by itself",
+    print(&format!(
+        "joined   {controller} as agent {agent} of site {site}\nidentity {}: keep it secret; the agent renews it by itself\n",
         joined.file.display()
-    );
-    match told {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+    ))?;
+    Ok(())
+}
+
+/// A reader that has gone is no error.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
+}
+
+fn examine(settings: Settings, fisheye: Vec<String>, json: bool) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut printed = Ok(());
+    let tell = |check: &doctor::Check| {
+        if !json && printed.is_ok() {
+            printed = print(&format!("{check}\n"));
+        }
+    };
+    let report = runtime.block_on(Box::pin(doctor::examine(settings, fisheye, tell)));
+    // A look that still blocks must not hold the process.
+    runtime.shutdown_background();
+    printed?;
+    print(&if json { format!("{:#}\n", report.json()) } else { format!("{report}\n") })?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn serve(settings: Settings, ready_file: Option<PathBuf>) -> Result<ExitCode, Box<dyn Error>> {

@@ -63,9 +63,20 @@ impl Ca {
 
     /// Certificate and key, PEM.
     pub(crate) fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        self.issue_with(name, usage, |_| {})
+    }
+
+    /// The same with something changed.
+    pub(crate) fn issue_with(
+        &self,
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = vec![SanType::DnsName(name.try_into().unwrap())];
         params.extended_key_usages = vec![usage];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &*self.issuer).unwrap().pem(), key.serialize_pem())
     }

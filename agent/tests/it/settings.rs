@@ -26,10 +26,15 @@ fn the_documented_example_names_every_setting() {
     let defaults = toml::Value::try_from(Settings::default()).unwrap();
     let mut missing = Vec::new();
     for (key, value) in defaults.as_table().unwrap() {
-        let keys = value.as_table().map_or_else(|| vec![key.clone()], |table| table.keys().cloned().collect());
-        missing.extend(keys.into_iter().filter(|key| !text.contains(&format!("{key} = "))));
+        let keys = value.as_table().map_or_else(|| vec![key.clone()], keys_of);
+        missing.extend(keys.into_iter().filter(|key| !text.lines().any(|line| line.starts_with(&format!("{key} = ")))));
     }
     assert!(missing.is_empty(), "not in the example: {missing:?}");
+}
+
+/// Of the table and of the tables in it.
+fn keys_of(table: &toml::Table) -> Vec<String> {
+    table.iter().flat_map(|(key, value)| value.as_table().map_or_else(|| vec![key.clone()], keys_of)).collect()
 }
 
 #[test]
@@ -54,6 +59,10 @@ fn a_value_that_makes_no_sense_is_refused_by_name() {
         ("allow = []", "allow"),
         ("allow = [\"10.0.0.0/33\"]", "allow"),
         ("allow = [\"example.net\"]", "allow"),
+        ("[link.proxy]\nurl = \"ftp://x\"", "link.proxy.url"),
+        ("[link.proxy]\nno_proxy = [\"10.0.0.0/33\"]", "10.0.0.0/33"),
+        ("[doctor]\ncheck_timeout_ms = 1", "doctor.check_timeout_ms"),
+        ("[doctor]\nround_trips = 0", "doctor.round_trips"),
         ("[link]\nretry_first_ms = 9\nretry_cap_ms = 8", "retry_cap_ms"),
     ] {
         let refused = load(text).unwrap_err();

@@ -27,6 +27,7 @@ pub mod net;
 pub mod options;
 pub mod rng;
 pub mod sim;
+pub mod squid;
 pub mod store;
 pub mod transcript;
 pub mod workbook;

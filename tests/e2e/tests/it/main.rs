@@ -12,6 +12,7 @@ mod identity;
 mod line;
 mod moving;
 mod openssh;
+mod proxied;
 mod refused;
 mod secrets;
 mod support;
