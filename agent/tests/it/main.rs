@@ -3,6 +3,7 @@
 
 mod again;
 mod bench;
+mod canary;
 mod cloudtower;
 mod controller;
 mod crash;
@@ -10,6 +11,7 @@ mod decide;
 mod executor;
 mod fisheye;
 mod guest;
+mod hostile;
 mod inside;
 mod journal;
 mod link;
