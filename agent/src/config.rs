@@ -302,6 +302,9 @@ pub struct CloudTower {
     pub certificate: CertificatePolicy,
     /// SHA-256 of the certificate, hexadecimal, for `pinned`.
     pub fingerprint: Option<String>,
+    /// With `first-sight`: before a secret is sent to CloudTower, the certificate that was seen is compared with the one
+    /// that the service shows inside the VM, by a look over SSH.
+    pub confirm_over_ssh: bool,
     pub request_timeout_ms: u64,
     pub connect_timeout_ms: u64,
     /// Largest answer that is read, bytes.
@@ -314,6 +317,7 @@ impl Default for CloudTower {
             port: 443,
             certificate: CertificatePolicy::FirstSight,
             fingerprint: None,
+            confirm_over_ssh: true,
             request_timeout_ms: 10_000,
             connect_timeout_ms: 5_000,
             max_response_bytes: 8 << 20,

@@ -4,7 +4,7 @@
 //! job made, here and at the controller.
 
 use gantry_proto::{
-    Leftover,
+    JobId, Leftover,
     result::{NamedId, ServersResult, SetupStatus},
 };
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub struct Facts {
     pub installer: Option<InstallerFact>,
     /// CloudTower's certificate, SHA-256, recorded at first sight.
     pub tower_pin: Option<String>,
+    /// The certificate that was found to be the one inside the VM, too, by a look over SSH.
+    pub tower_confirmed: Option<String>,
     /// That certificate has been replaced once while the service was opening; a second time is refused (W3).
     pub tower_repinned: bool,
     /// Set-up state at the end (5.1).
@@ -220,9 +222,10 @@ impl Facts {
     }
 
     /// Forgets what is of use only at the agent that had the job before: the file on its disk, how much it has sent of an
-    /// image that is not complete, and its copy of the installer's log, which is fetched again from the beginning.
+    /// image that is not complete, and its copy of the installer's log, which is fetched again from the beginning. And what
+    /// it has found out by looking: who sends a secret has looked.
     pub fn leave_home(&mut self) {
-        self.iso = None;
+        (self.iso, self.tower_confirmed) = (None, None);
         if let Some(image) = self.image.as_mut().filter(|image| image.state == ImageState::Uploading) {
             image.uploaded_chunks = 0;
         }
@@ -254,6 +257,11 @@ impl AskedVolume {
 }
 
 impl VmFact {
+    /// What the description of every VM of this job contains, and no other one's.
+    pub fn mark_of(job: JobId) -> String {
+        format!("deployment={job}")
+    }
+
     /// A VM that was found, and bears our mark.
     pub fn of(vm: Vm, mark: String) -> Self {
         Self { name: vm.name, mark, uuid: Some(vm.uuid), volumes: vm.volumes, ..Self::default() }
@@ -280,6 +288,7 @@ mod tests {
     fn what_lies_on_an_agents_disk_stays_there() {
         let mut facts = Facts {
             iso: Some(IsoFact { path: "/there/a.iso".into(), ..IsoFact::default() }),
+            tower_confirmed: Some("aa".into()),
             image: Some(ImageFact { image_uuid: "i".into(), uploaded_chunks: 7, ..ImageFact::default() }),
             installer: Some(InstallerFact {
                 started: true,

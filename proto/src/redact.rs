@@ -5,7 +5,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     slice,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, TryLockError},
 };
 
 use aho_corasick::{AhoCorasick, MatchKind};
@@ -95,6 +95,17 @@ struct State {
     search: Option<AhoCorasick>,
 }
 
+impl State {
+    fn replaced<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let Some(search) = &self.search else { return Cow::Borrowed(text) };
+        if search.find(text).is_none() {
+            return Cow::Borrowed(text);
+        }
+        let words = vec![REDACTED; self.forms.len()];
+        Cow::Owned(search.replace_all(text, &words))
+    }
+}
+
 impl Redactor {
     /// Knows no value yet; keys are known from the start.
     pub fn new() -> Self {
@@ -169,13 +180,17 @@ impl Redactor {
 
     /// The text with every known value replaced.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(search) = &state.search else { return Cow::Borrowed(text) };
-        if search.find(text).is_none() {
-            return Cow::Borrowed(text);
-        }
-        let words = vec![REDACTED; state.forms.len()];
-        Cow::Owned(search.replace_all(text, &words))
+        self.state.read().unwrap_or_else(PoisonError::into_inner).replaced(text)
+    }
+
+    /// The same without ever waiting: for a thread that may hold the redactor itself. `None`: another one is changing it.
+    pub fn try_text(&self, text: &str) -> Option<String> {
+        let state = match self.state.try_read() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(state.replaced(text).into_owned())
     }
 
     /// Bytes that should be text; what is not UTF-8 is replaced by the usual mark first.
@@ -360,6 +375,16 @@ mod tests {
         assert_eq!(redactor.text("passed-on"), REDACTED);
         drop(held);
         assert_eq!(redactor.text("passed-on"), "passed-on");
+    }
+
+    #[test]
+    fn who_may_hold_it_itself_does_not_wait() {
+        let redactor = knowing(&["held-value"]);
+        assert_eq!(redactor.try_text("a held-value").as_deref(), Some("a 机密凭据"));
+        let changing = redactor.state.write().unwrap();
+        assert_eq!(redactor.try_text("a held-value"), None);
+        drop(changing);
+        assert!(redactor.try_text("nothing").is_some());
     }
 
     #[test]

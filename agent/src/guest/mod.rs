@@ -33,6 +33,9 @@ pub use session::{Exit, Output};
 use crate::config::Settings;
 use session::Session;
 
+/// Names of the installer's logs in the working directory: ours, and that of an installation started by hand (C7).
+pub const INSTALLER_LOGS: [&str; 2] = ["installer.out", "nohup.out"];
+
 /// The VM as it answers on its SSH port. Dropping it closes the connection.
 pub struct Guest {
     address: SocketAddr,

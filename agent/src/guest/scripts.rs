@@ -129,6 +129,13 @@ pub fn read_log(path: &str, from: u64, most: u64) -> Command {
         .keep(keep)
 }
 
+/// Prints, among other things, the certificate that the service at `address` shows to a program inside the VM (PEM).
+pub fn tower_certificate(address: Ipv4Addr, port: u16) -> Command {
+    Command::new("read-tower-certificate", "openssl s_client -connect \"$1:$2\" </dev/null 2>/dev/null")
+        .arg(address.to_string())
+        .arg(port.to_string())
+}
+
 /// Free space where our files are, for the hint of a failure.
 pub fn free_space(settings: &config::Guest) -> Command {
     Command::new("check-free-space", "df -P -- \"$1\" / | tail -n +2").arg(&settings.work_dir)

@@ -13,7 +13,8 @@ use super::{
     entry::Entry,
 };
 use crate::{
-    facts::Facts,
+    facts::{Facts, VmFact},
+    guest::INSTALLER_LOGS,
     joblog::dir_of,
     journal::{self, Carried, OpenIntent, StartRecord},
 };
@@ -46,7 +47,7 @@ impl Runner {
         }
         let document = take_over.plan.take().ok_or_else(|| bad("the order has no plan"))?;
         let sealed = take_over.secrets.take().ok_or_else(|| bad("the order has no secrets"))?;
-        let carried = carried(&mut take_over)?;
+        let carried = carried(id, &mut take_over)?;
         let begin = Begin { order, epoch, trace };
         let (plan, record) = self.look_at(id, begin, &document, &sealed)?;
         if let Some(entry) = before {
@@ -93,7 +94,7 @@ fn may_come_back(entry: &Entry, epoch: u32) -> Result<(), Refused> {
 }
 
 /// What the order says of the job so far, within bounds and readable.
-fn carried(order: &mut v1::TakeOverJob) -> Result<Carried, Refused> {
+fn carried(job: JobId, order: &mut v1::TakeOverJob) -> Result<Carried, Refused> {
     let from = order.from.take().ok_or_else(|| bad("the order does not say where the job comes from"))?;
     let from = TakenOver::try_from(from).map_err(|error| bad(format!("where the job comes from: {error}")))?;
     let from = TakenOver { by: words(&from.by), ..from };
@@ -108,7 +109,7 @@ fn carried(order: &mut v1::TakeOverJob) -> Result<Carried, Refused> {
         );
         return Err(bad(message));
     }
-    let facts = facts(std::mem::take(&mut order.facts))?;
+    let facts = facts(job, std::mem::take(&mut order.facts))?;
     let open_intents = open_intents(std::mem::take(&mut order.open_intents), last_intent)?;
     Ok(Carried { from, last_seq, last_intent, facts, open_intents })
 }
@@ -121,16 +122,32 @@ fn size(order: &v1::TakeOverJob) -> (usize, usize) {
 }
 
 /// Each is JSON, and together they are facts that this agent can work with.
-fn facts(told: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<String, Value>, Refused> {
+fn facts(job: JobId, told: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<String, Value>, Refused> {
     let mut facts = BTreeMap::new();
     for (key, text) in told {
         let value = serde_json::from_str(&text).map_err(|error| bad(format!("the fact {key} is no JSON: {error}")))?;
         facts.insert(key, value);
     }
     let all = Value::Object(facts.clone().into_iter().collect());
-    serde_json::from_value::<Facts>(all)
+    let known = serde_json::from_value::<Facts>(all)
         .map_err(|error| bad(format!("the facts cannot be read ({error}): update the agent")))?;
+    lead_nowhere_else(job, &known)?;
     Ok(facts)
+}
+
+/// The facts are the controller's word: they name no VM but the job's own, and no file in it but the installer's logs. What
+/// they say of the other agent's disk is forgotten before the first step ([`Facts::leave_home`]).
+fn lead_nowhere_else(job: JobId, facts: &Facts) -> Result<(), Refused> {
+    if let Some(vm) = facts.vm.as_ref().filter(|vm| !vm.mark.is_empty() && vm.mark != VmFact::mark_of(job)) {
+        let mark: String = vm.mark.chars().take(80).collect();
+        return Err(bad(format!("the facts name a VM with the mark \"{mark}\", which is not this job's")));
+    }
+    let log = facts.installer.as_ref().and_then(|installer| installer.log_file.as_deref());
+    if let Some(log) = log.filter(|log| !INSTALLER_LOGS.contains(log)) {
+        let log: String = log.chars().take(80).collect();
+        return Err(bad(format!("the facts name \"{log}\", which is none of the installer's logs")));
+    }
+    Ok(())
 }
 
 fn open_intents(told: Vec<v1::Intent>, last: u64) -> Result<BTreeMap<u64, OpenIntent>, Refused> {
@@ -168,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_is_carried_is_what_the_order_says() {
-        let carried = carried(&mut order()).unwrap();
+        let carried = carried(JobId::new(), &mut order()).unwrap();
         assert_eq!((carried.last_seq, carried.last_intent), (9, 2));
         assert_eq!(carried.facts["ssh_user"], "me");
         assert_eq!(carried.open_intents[&2].detail["x"], 1);
@@ -176,15 +193,28 @@ mod tests {
     }
 
     #[test]
+    fn facts_of_the_jobs_own_vm_and_of_the_installers_logs_are_taken() {
+        let (job, mut order) = (JobId::new(), order());
+        let vm = format!(r#"{{"mark":"{}"}}"#, VmFact::mark_of(job));
+        order.facts.insert("vm".into(), vm);
+        order.facts.insert("installer".into(), r#"{"log_file":"nohup.out"}"#.into());
+        assert_eq!(carried(job, &mut order).unwrap().facts.len(), 3);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         type Spoil = fn(&mut v1::TakeOverJob);
-        let spoiled: [(&str, Spoil); 8] = [
+        let spoiled: [(&str, Spoil); 10] = [
             ("where the job comes from", |order| order.from = None),
             ("where the job comes from", |order| order.from.as_mut().unwrap().from_agent = "a b".into()),
             ("events", |order| order.last_seq = u64::MAX),
             ("intents", |order| order.last_intent = 10),
             ("no JSON", |order| drop(order.facts.insert("vm".into(), "{".into()))),
             ("cannot be read", |order| drop(order.facts.insert("vm".into(), "7".into()))),
+            ("not this job's", |order| drop(order.facts.insert("vm".into(), r#"{"mark":"a"}"#.into()))),
+            ("none of the installer's logs", |order| {
+                order.facts.insert("installer".into(), r#"{"log_file":"../../etc/shadow"}"#.into());
+            }),
             ("no intent 3", |order| order.open_intents[0].id = 3),
             ("at most", |order| {
                 order.facts = (0..300).map(|n| (n.to_string(), "1".to_owned())).collect();
@@ -193,11 +223,11 @@ mod tests {
         for (what, spoil) in spoiled {
             let mut order = order();
             spoil(&mut order);
-            let refused = carried(&mut order).unwrap_err();
+            let refused = carried(JobId::new(), &mut order).unwrap_err();
             assert!(refused.code == Code::BadRequest.word() && refused.message.contains(what), "{}", refused.message);
         }
         let mut large = order();
         large.facts.insert("vm".into(), format!("\"{}\"", "x".repeat(BYTES_MAX)));
-        assert!(carried(&mut large).unwrap_err().message.contains("at most"));
+        assert!(carried(JobId::new(), &mut large).unwrap_err().message.contains("at most"));
     }
 }

@@ -39,6 +39,7 @@ impl Step for ConfigureServices {
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
         shell::enter(cx, facts).await?;
         tower::trust(cx, facts);
+        tower::confirm(cx, facts).await?;
         login(cx).await?;
         ntp(cx, facts).await?;
         license(cx, facts).await?;

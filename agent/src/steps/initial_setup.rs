@@ -42,6 +42,8 @@ impl Step for InitialSetup {
             cx.check()?;
             let state = tower::setup_state(cx, facts).await?;
             let ours = organization::ours(cx, &state)?;
+            // Again after a certificate that was replaced meanwhile; each way from here sends the password.
+            tower::confirm(cx, facts).await?;
             match (state.root_created, &ours) {
                 (true, _) if !proved => {
                     root_user::prove(cx, facts).await?;

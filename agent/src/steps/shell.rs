@@ -23,7 +23,8 @@ pub(super) async fn enter(cx: &StepCx, facts: &mut Facts) -> Result<(), StepErro
     let vm = facts.vm.as_ref().and_then(|vm| vm.uuid.clone());
     if facts.inside_of != vm {
         (facts.host_key, facts.ssh_user, facts.dns, facts.installer) = (None, None, None, None);
-        (facts.tower_pin, facts.tower_repinned, facts.setup, facts.root_user) = (None, false, None, None);
+        (facts.tower_pin, facts.tower_confirmed, facts.tower_repinned) = (None, None, false);
+        (facts.setup, facts.root_user) = (None, None);
         (facts.organization, facts.ntp, facts.license) = (None, None, None);
         cx.outside.guest.close().await;
         // Whose they are comes last: what is known of another VM must not outlive a crash under the new one's name.

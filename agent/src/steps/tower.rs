@@ -3,15 +3,22 @@
 
 use std::time::Duration;
 
-use gantry_proto::{Failure, Level};
+use gantry_proto::{Failure, Level, error::causes};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
-use super::story::{extra, permanent, story, story_of};
+use super::{
+    shell,
+    story::{extra, permanent, story, story_of},
+};
 use crate::{
     cloudtower::{Error, ErrorKind, SetupState, TaskState},
     config::CertificatePolicy,
     facts::Facts,
+    guest::scripts,
     step::{StepCx, StepError},
+    tls,
 };
 
 /// Longest wait for a task of CloudTower, seconds at scale 1 (`cloudtower.md` 5.3).
@@ -38,6 +45,80 @@ pub(super) async fn remember(cx: &StepCx, facts: &mut Facts) -> Result<(), StepE
         cx.note(Level::Info, "tower_certificate", "CloudTower's certificate is recorded", fields).await?;
     }
     Ok(())
+}
+
+/// Makes sure that who answers is the VM: the certificate that was seen must be the one that the service shows inside the
+/// VM, looked at over SSH. Comes before every first secret; under another policy than first sight, and where it was found
+/// before, there is nothing to do.
+pub(super) async fn confirm(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+    let (tower, settings) = (&cx.outside.tower, &cx.settings.cloudtower);
+    if !settings.confirm_over_ssh || tower.pins().policy() != CertificatePolicy::FirstSight {
+        return Ok(());
+    }
+    if tower.pins().fingerprint(tower.address()).is_none() {
+        see(cx).await?;
+    }
+    remember(cx, facts).await?;
+    let Some(pin) = facts.tower_pin.clone() else { return Err(permanent(unconfirmed("no certificate was seen"))) };
+    if facts.tower_confirmed.as_ref() == Some(&pin) {
+        return Ok(());
+    }
+    let inside = look_inside(cx, facts).await?;
+    if inside != pin {
+        let message = format!(
+            "{} shows the certificate {pin}, but the service inside the VM has {inside}: somebody else answers in its \
+             place, and no secret was sent there",
+            tower.base_url()
+        );
+        let remedy = "find out which machine answers at the CloudTower address; if the certificate was replaced on purpose, \
+                      start a new job";
+        return Err(permanent(story("tower_certificate_differs", message, remedy)));
+    }
+    facts.tower_confirmed = Some(pin.clone());
+    cx.save(facts).await?;
+    let message = "CloudTower's certificate is the one inside the VM";
+    cx.note(Level::Info, "tower_certificate_confirmed", message, extra([("sha256", json!(pin))])).await
+}
+
+/// A first sight, without a request.
+async fn see(cx: &StepCx) -> Result<(), StepError> {
+    let (tower, settings) = (&cx.outside.tower, &cx.settings.cloudtower);
+    let limit = Duration::from_millis(settings.connect_timeout_ms);
+    let seen = tokio::select! {
+        biased;
+        () = cx.cancel.cancelled() => return Err(cx.log.why_stopped()),
+        seen = tls::sight(tower.pins(), tower.address(), settings.port, limit) => seen,
+    };
+    seen.map_err(|error| permanent(unconfirmed(&causes(&error).join(": "))))
+}
+
+/// The fingerprint of the certificate that the service shows inside the VM. It may be restarting just now.
+async fn look_inside(cx: &StepCx, facts: &mut Facts) -> Result<String, StepError> {
+    let timing = &cx.settings.timing;
+    let command = scripts::tower_certificate(cx.plan.cloudtower.ip, cx.settings.cloudtower.port);
+    let mut said = String::new();
+    for attempt in 1..=timing.read_attempts.max(1) {
+        if attempt > 1 {
+            cx.sleep(backoff(cx, attempt - 2)).await?;
+        }
+        let output = shell::run(cx, facts, &command).await?;
+        match CertificateDer::from_pem_slice(&output.stdout.bytes()) {
+            Ok(certificate) => return Ok(tls::hex(&Sha256::digest(&certificate))),
+            Err(_) => {
+                said = format!("{} in the VM printed no certificate and ended with {}", command.name(), output.exit)
+            }
+        }
+    }
+    Err(permanent(unconfirmed(&said)))
+}
+
+fn unconfirmed(why: &str) -> Failure {
+    let message = format!(
+        "CloudTower's certificate cannot be compared with the one inside the VM: {why}; no secret was sent to CloudTower"
+    );
+    let remedy = "look whether `openssl s_client` works in the VM, then retry the job; or give the certificate in the agent's \
+                  settings (cloudtower.certificate = \"pinned\"), or do without (cloudtower.confirm_over_ssh = false)";
+    story("tower_certificate_unconfirmed", message, remedy)
 }
 
 /// Whether a certificate that was refused may be taken nevertheless: once, while the service is opening, before there is
@@ -107,6 +188,8 @@ pub(super) async fn setup_state(cx: &StepCx, facts: &mut Facts) -> Result<SetupS
     match state {
         Ok(state) => Ok(state),
         Err(error) if error.is_auth() => {
+            // To ask for them is to log in.
+            confirm(cx, facts).await?;
             let organizations = try_ask(cx, || tower.organizations()).await?;
             match organizations {
                 Ok(organizations) => Ok(SetupState { organizations, root_created: true }),

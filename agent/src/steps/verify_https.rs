@@ -42,7 +42,8 @@ impl Step for VerifyHttps {
         tower::trust(cx, facts);
         wait_for_port(cx).await?;
         wait_for_service(cx, facts).await?;
-        tower::remember(cx, facts).await
+        tower::remember(cx, facts).await?;
+        tower::confirm(cx, facts).await
     }
 }
 

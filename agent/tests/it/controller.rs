@@ -405,6 +405,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) async fn start(settings: &Settings, pipeline: Pipeline) -> Self {
+        Self::try_start(settings, pipeline).await.unwrap()
+    }
+
+    /// The same for one that may not be able to start.
+    pub(crate) async fn try_start(settings: &Settings, pipeline: Pipeline) -> std::io::Result<Self> {
         let settings = Arc::new(settings.clone());
         let identity = Arc::new(Identity::load(&settings).unwrap());
         let redactor = Redactor::new();
@@ -415,15 +420,14 @@ impl Agent {
             pipeline,
             Arc::new(gantry_agent::journal::OsDisk),
         )
-        .await
-        .unwrap();
+        .await?;
         let iso = || vec![v1::IsoFile { name: "cloudtower-v1.oe.x86_64.iso".into(), ..Default::default() }];
         let link = Link::new(settings, identity, runner.clone(), Arc::new(iso)).unwrap();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let token = stop.clone();
         tasks.spawn(async move { link.run(token).await });
-        Self { runner, redactor, stop, tasks }
+        Ok(Self { runner, redactor, stop, tasks })
     }
 
     /// What the journal of a job holds.

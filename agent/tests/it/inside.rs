@@ -93,6 +93,8 @@ impl Inside {
             },
             |plan, settings, secrets| {
                 plan.dns_servers.clear();
+                // There is no VM behind it that could be asked.
+                settings.cloudtower.confirm_over_ssh = false;
                 ours(plan, settings, secrets);
             },
         )

@@ -3,6 +3,7 @@
 
 mod again;
 mod bench;
+mod canary;
 mod cloudtower;
 mod controller;
 mod crash;
@@ -13,6 +14,7 @@ mod enroll;
 mod executor;
 mod fisheye;
 mod guest;
+mod hostile;
 mod inside;
 mod journal;
 mod link;

@@ -206,6 +206,8 @@ async fn a_crash_at_any_line_around_the_surrender_ends_in_the_same_way() {
             let what = format!("after line {kept}, torn: {torn}");
             let half = if torn { &lines[kept][..lines[kept].len() / 2] } else { &[] };
             fs::write(lab.journal(), [&lines[..kept].concat(), half].concat()).unwrap();
+            // The number of an order is written down behind the order itself.
+            fs::write(lab.settings.data_dir.join("orders.seen"), "1\n").unwrap();
             let agent = lab.agent().await;
             let mut session = lab.controller.welcomed(0).await;
             if ordered(&lines[..kept]) {

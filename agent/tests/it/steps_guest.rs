@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use gantry_agent::{
     guest::installer::SUCCESS,
-    step::{Step as _, StepError},
-    steps::{configure_services::ConfigureServices, install::Install, verify_https::VerifyHttps},
+    step::{Step, StepError},
+    steps::{
+        configure_services::ConfigureServices, initial_setup::InitialSetup, install::Install, verify_https::VerifyHttps,
+    },
 };
 use gantry_proto::Secret;
 use gantry_sim::{
     fault::{Action, Face, Fault, Match},
-    guest::{Banner, CHECKS, HostKey, InstallerMode, PreinstallMode, ResolvConf, Stage, SuccessLine},
+    guest::{Banner, CHECKS, HostKey, InstallerMode, PreinstallMode, ResolvConf, Stage, SuccessLine, TowerCertificate},
     world::GuestEvent,
 };
 
@@ -52,6 +54,8 @@ async fn the_whole_way_from_ssh_to_the_summary() {
     assert_eq!(facts.organization.unwrap().name, "Example Org");
     assert_eq!(facts.setup.unwrap().organizations, 1);
     assert!(facts.tower_pin.is_some() && facts.license.is_some());
+    assert_eq!(facts.tower_confirmed, facts.tower_pin);
+    assert_eq!(inside.codes().iter().filter(|code| *code == "tower_certificate_confirmed").count(), 1);
     let tower = inside.tower_state();
     assert_eq!((tower.users.len(), tower.organizations.len()), (1, 1));
     assert_eq!(tower.ntp, ["192.0.2.2", "ntp.example.net"]);
@@ -67,6 +71,51 @@ async fn the_whole_way_from_ssh_to_the_summary() {
     inside.run(&Install).await.unwrap();
     inside.run(&VerifyHttps).await.unwrap();
     assert_eq!(inside.guest().deploys, 1);
+    inside.sim.stop().await;
+}
+
+/// CloudTower has heard no secret: nobody was made, nobody logged in.
+fn assert_tower_heard_nothing(inside: &Inside) {
+    let tower = inside.tower_state();
+    assert_eq!((tower.users.len(), tower.organizations.len(), tower.tokens.len()), (0, 0, 0));
+    inside.assert_no_secret();
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_the_one_inside_the_vm_stops_the_job_before_any_secret_is_sent() {
+    let mut inside = Inside::start(|options| options.guest.installer_s = 60).await;
+    inside.run(&Install).await.unwrap();
+    inside.modes(|modes| modes.guest.tower_certificate = TowerCertificate::Another);
+    // Also where a retry keeps the step that looks first.
+    for step in [&VerifyHttps as &dyn Step, &InitialSetup, &ConfigureServices] {
+        let failure = inside.fail(step).await;
+        assert_eq!(failure.code, "tower_certificate_differs", "{failure:?}");
+        assert!(failure.message.contains(inside.facts.tower_pin.as_deref().unwrap()) && !failure.remedy.is_empty());
+        assert_eq!(inside.facts.tower_confirmed, None);
+        assert_tower_heard_nothing(&inside);
+    }
+    inside.modes(|modes| modes.guest.tower_certificate = TowerCertificate::Shown);
+    for step in [&VerifyHttps as &dyn Step, &InitialSetup, &ConfigureServices] {
+        inside.run(step).await.unwrap();
+    }
+    assert!(inside.facts.tower_confirmed.is_some());
+    inside.sim.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_compared_stops_the_job_unless_the_settings_do_without() {
+    let mut inside = Inside::start(|options| options.guest.installer_s = 60).await;
+    inside.run(&Install).await.unwrap();
+    inside.modes(|modes| modes.guest.tower_certificate = TowerCertificate::Unreadable);
+    let failure = inside.fail(&VerifyHttps).await;
+    assert_eq!(failure.code, "tower_certificate_unconfirmed", "{failure:?}");
+    assert!(failure.remedy.contains("cloudtower.confirm_over_ssh"), "{failure:?}");
+    assert_tower_heard_nothing(&inside);
+    let mut settings = (*inside.cx.settings).clone();
+    settings.cloudtower.confirm_over_ssh = false;
+    inside.cx.settings = std::sync::Arc::new(settings);
+    inside.run(&VerifyHttps).await.unwrap();
+    assert_eq!(inside.facts.tower_confirmed, None);
     inside.sim.stop().await;
 }
 

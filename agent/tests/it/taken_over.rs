@@ -55,7 +55,7 @@ impl Lab {
     fn order(&self, session: &Session, change: impl FnOnce(&mut v1::TakeOverJob)) -> v1::Order {
         let mut take_over = take_over(self.job, &session.hello.sealing_key, "192.0.2.20");
         change(&mut take_over);
-        order(1, self.job, 3, Kind::TakeOver(take_over))
+        order(20, self.job, 3, Kind::TakeOver(take_over))
     }
 }
 
@@ -191,7 +191,7 @@ async fn orders_that_cannot_stand_are_refused() {
     // One that is at work here is not taken over, in no epoch.
     let take_over = take_over(other, &key, "192.0.2.30");
     for epoch in [1, 2] {
-        let update = session.order(order(2, other, epoch, Kind::TakeOver(take_over.clone()))).await;
+        let update = session.order(order(19, other, epoch, Kind::TakeOver(take_over.clone()))).await;
         assert_eq!((update.stage(), update.code.as_str()), (OrderStage::Refused, Code::JobConflict.word()));
     }
     session.order(start_order(10, JobId::new(), &key, "192.0.2.40")).await;

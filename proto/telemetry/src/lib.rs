@@ -5,6 +5,7 @@
 //! reach a collector.
 
 mod export;
+mod panics;
 mod propagate;
 
 use std::{io, time::Duration};
@@ -70,13 +71,15 @@ pub struct Telemetry {
     provider: SdkTracerProvider,
 }
 
-/// Starts logs and traces. Needs a Tokio runtime where an endpoint is configured.
+/// Starts logs and traces, and takes the words of panics through the redactor, too. Needs a Tokio runtime where an
+/// endpoint is configured.
 pub fn init(
     service: &'static str,
     version: &'static str,
     settings: &Settings,
     redactor: &Redactor,
 ) -> Result<Telemetry, InitError> {
+    panics::redact(redactor);
     let provider = provider(service, version, settings, redactor)?;
     global::set_text_map_propagator(TraceContextPropagator::new());
     let quiet = NOT_TRACED.iter().fold(Targets::new().with_default(tracing::Level::DEBUG), |targets, name| {

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::super::story::{permanent, story};
 use crate::{
-    facts::Facts,
+    facts::{Facts, VmFact},
     step::{StepCx, StepError},
 };
 
 /// What the description of every VM of this job contains, and no other one's.
 pub(in super::super) fn mark_of(cx: &StepCx) -> String {
-    format!("deployment={}", cx.job)
+    VmFact::mark_of(cx.job)
 }
 
 /// The body of the creation call. The disk comes before the CD-ROM: the empty disk falls through to the CD at first

@@ -58,6 +58,7 @@ impl Service {
             tower.opened_at.get_or_insert(now);
         }
         let identity = Arc::new(Identity::self_signed("cloudtower", &[])?);
+        self.with(|tower| tower.certificate = Some(identity.certificate()));
         let ports = &self.core.options.ports;
         let secure = listen(address, ports.tower, &cancel).await.context("opening the HTTPS port of CloudTower")?;
         let plain = listen(address, ports.tower_http, &cancel).await.context("opening the HTTP port of CloudTower")?;
@@ -89,6 +90,7 @@ impl Service {
             if let Err(error) = identity.rotate() {
                 tracing::warn!(%error, "the certificate of CloudTower could not be replaced");
             }
+            self.with(|tower| tower.certificate = Some(identity.certificate()));
         }
     }
 

@@ -32,6 +32,9 @@ const TRIAL: SignedDuration = SignedDuration::from_hours(90 * 24);
 pub struct Tower {
     /// Where it listens.
     pub address: Option<IpAddr>,
+    /// The certificate that it shows, DER; not told over the control port.
+    #[serde(skip)]
+    pub certificate: Option<Vec<u8>>,
     /// When it first accepted connections.
     pub opened_at: Option<Timestamp>,
     /// When both root user and organisation were there; virtual time since the start.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base64::Engine as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
@@ -59,6 +60,7 @@ async fn answer(machine: Arc<Machine>, line: String) {
     match verb {
         "sleep" => sleep(&machine, answer, words.first().copied().unwrap_or("0")).await,
         "preinstall" => installer::preinstall(&machine, answer).await,
+        "certificate" => certificate(&machine, answer, words.first().copied().unwrap_or_default()).await,
         "installer" => installer::run(&machine, answer, &words).await,
         _ => answer.finish(127).await,
     }
@@ -78,6 +80,25 @@ async fn sleep(machine: &Machine, answer: Answer, text: &str) {
     if answer.wait_until(machine, machine.core.clock.elapsed() + duration).await {
         answer.finish(0).await;
     }
+}
+
+/// What `openssl s_client` says to the service of this guest.
+async fn certificate(machine: &Machine, mut answer: Answer, address: &str) {
+    let port = address.rsplit_once(':').and_then(|(host, port)| Some((host.parse().ok()?, port.parse::<u16>().ok()?)));
+    let shown = port.and_then(|(host, _)| machine.tower_certificate(host));
+    let Some(der) = shown else {
+        return answer.finish(1).await;
+    };
+    let text = format!("CONNECTED(00000003)\n---\nServer certificate\n{}---\n", pem(&der));
+    if answer.print(text.as_bytes()).await {
+        answer.finish(0).await;
+    }
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: String = text.as_bytes().chunks(64).map(|line| format!("{}\n", String::from_utf8_lossy(line))).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }
 
 /// The way back to one program. Dropped without [`Answer::finish`], the program sees status 137.

@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::root::{Furnishing, PrivateRoot};
-use super::{GuestRecord, ResolvConf, Stage, desk, processes, ssh};
+use super::{GuestRecord, ResolvConf, Stage, TowerCertificate, desk, processes, ssh};
 use crate::cloudtower;
 use crate::core::Core;
+use crate::net::Identity;
 
 /// Virtual time from the network push to NetworkManager's rewriting of `/etc/resolv.conf`, in that mode.
 const REWRITE_AFTER: Duration = Duration::from_secs(60);
@@ -182,6 +183,17 @@ impl Machine {
     /// Its address, while it has power.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.inner().address
+    }
+
+    /// The certificate that CloudTower at `address` shows to a program inside the machine, DER; `None`: nobody answers.
+    pub(super) fn tower_certificate(&self, address: IpAddr) -> Option<Vec<u8>> {
+        let tower = self.core.world().towers.get(&self.hardware.uuid)?.clone();
+        let here = tower.address == Some(address) && self.address().is_some();
+        match self.core.modes().guest.tower_certificate {
+            TowerCertificate::Shown => tower.certificate.filter(|_| here),
+            TowerCertificate::Another => Some(Identity::self_signed("cloudtower", &[]).ok()?.certificate()),
+            TowerCertificate::Unreadable => None,
+        }
     }
 
     /// Passwords that must not appear in the transcript.

@@ -120,6 +120,21 @@ pub struct Modes {
     pub log_truncated: bool,
     /// A second `deploy` is refused, but kills the first.
     pub second_deploy_harms: bool,
+    /// The certificate of CloudTower as a program inside the machine sees it.
+    pub tower_certificate: TowerCertificate,
+}
+
+/// CloudTower's certificate, seen from inside the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TowerCertificate {
+    /// The one that everybody sees.
+    #[default]
+    Shown,
+    /// Another one: somebody answers in CloudTower's place outside.
+    Another,
+    /// None: it cannot be found out.
+    Unreadable,
 }
 
 /// `/etc/resolv.conf` of a fresh machine.
@@ -276,6 +291,7 @@ impl Default for Modes {
             log_missing_s: 0,
             log_truncated: false,
             second_deploy_harms: false,
+            tower_certificate: TowerCertificate::default(),
         }
     }
 }

@@ -22,6 +22,7 @@ const STUBS: &[(&str, &str)] = &[
     ("hostname", include_str!("stubs/hostname.sh")),
     ("sleep", include_str!("stubs/sleep.sh")),
     ("systemd-run", include_str!("stubs/systemd-run.sh")),
+    ("openssl", include_str!("stubs/openssl.sh")),
     ("systemctl", include_str!("stubs/systemctl.sh")),
 ];
 const NOHUP: (&str, &str) = ("nohup", include_str!("stubs/nohup.sh"));
