@@ -72,7 +72,8 @@ impl Address {
             return Err(FORM);
         }
         let rest = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, rest)| rest);
-        if authority.port_u16().is_none() && rest.ends_with(|c: char| c != ']' && !c.is_alphanumeric() && c != '.') {
+        let behind_host = rest.rsplit_once(']').map_or(rest, |(_, behind)| behind);
+        if authority.port_u16().is_none() && behind_host.contains(':') {
             return Err("its port must be a number up to 65535");
         }
         let decoded = |text: &str| {
