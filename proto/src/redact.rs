@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, TryLockError},
 };
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::{Engine as _, engine::general_purpose as b64};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -18,6 +18,10 @@ use crate::{REDACTED, Secret, Secrets};
 
 /// Shorter values are not searched for: they would tear innocent text apart.
 const SHORTEST: usize = 4;
+
+/// From so many bytes of all forms on, the search is of a kind that takes memory in proportion: the fastest one, which is
+/// taken for a few forms whatever their length, has a table of hundreds of bytes for each byte.
+const LARGE: usize = 8 << 10;
 
 /// Keys and header names whose value is always a secret, compared without case, `-` and `_`.
 const SECRET_KEYS: &[&str] = &[
@@ -163,7 +167,10 @@ impl Redactor {
             all.into_iter().for_each(|form| change(&mut state.forms, form));
         }
         if state.forms.len() != before {
-            let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(state.forms.keys());
+            let bytes: usize = state.forms.keys().map(String::len).sum();
+            let kind = (bytes > LARGE).then_some(AhoCorasickKind::ContiguousNFA);
+            let search =
+                AhoCorasick::builder().kind(kind).match_kind(MatchKind::LeftmostLongest).build(state.forms.keys());
             state.search = search.ok();
         }
     }
@@ -315,6 +322,15 @@ mod tests {
             assert!(clean.contains(REDACTED), "{text}");
             assert!(!clean.contains(secret));
         }
+    }
+
+    #[test]
+    fn a_long_value_costs_memory_in_proportion() {
+        let long: String = (0..4_000).map(|n| char::from_u32(0x4e00 + n).unwrap()).collect();
+        let redactor = knowing(&[&long]);
+        let state = redactor.state.read().unwrap();
+        let (bytes, search) = (state.forms.keys().map(String::len).sum::<usize>(), state.search.as_ref().unwrap());
+        assert!(search.memory_usage() < 60 * bytes, "{} bytes for {bytes}", search.memory_usage());
     }
 
     #[test]

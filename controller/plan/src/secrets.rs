@@ -21,7 +21,7 @@ const SHORTEST_SOUGHT: usize = 6;
 const SHORTEST_INSIDE: usize = 8;
 
 /// Characters of all passwords together. Each is looked for in dozens of spellings, wherever a text is shown.
-const PASSWORDS_MAX: usize = 8_192;
+const PASSWORDS_MAX: usize = 4_096;
 
 /// The passwords of a workbook and the cells they stand in.
 #[derive(Clone, Debug, Default)]
