@@ -300,7 +300,7 @@ async fn an_agent_dark_past_its_end_comes_back_when_an_admin_says_so() {
     controller.welcomed(0).await;
     let after = identity(&settings);
     assert_ne!(after.cert_pem, before.cert_pem);
-    let asked = controller.desk.returns.lock().unwrap();
+    let asked = controller.desk.returns.lock().unwrap().clone();
     assert_eq!(asked.len(), 4);
     let old = CertificateDer::from_pem_slice(before.cert_pem.as_bytes()).unwrap();
     for request in asked.iter() {
