@@ -59,7 +59,7 @@ mod tests {
             redactor.register(&Secret::new(SECRET));
             let _telemetry = crate::init("test", "1", &crate::Settings::default(), &redactor).unwrap();
             let panicking = thread::Builder::new().name("a worker".into()).spawn(|| {
-                let known: Result<(), &str> = Err(SECRET);
+                let known: Result<(), &str> = NAME.parse::<u32>().map(drop).map_err(|_| SECRET);
                 let _ = panic::catch_unwind(|| panic!("it was {SECRET}, in full"));
                 known.unwrap();
             });
