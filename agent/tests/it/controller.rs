@@ -113,7 +113,7 @@ fn agent_params(agent: &str, began: i64, ends: i64) -> CertificateParams {
 
 /// Writes a join file for this address into the agent's directory.
 pub(crate) fn join(settings: &Settings, ca: &Ca, signed_by: &Ca, address: SocketAddr) {
-    write_join(settings, ca, signed_by.issue_agent("a1", 60, 24 * 3600), address);
+    write_join(settings, ca, signed_by.issue_agent("a1", 60, 30 * 24 * 3600), address);
 }
 
 /// The same with this certificate and key.

@@ -319,7 +319,7 @@ async fn jobs_go_on_while_an_agent_cannot_come_back() {
     let agent = Agent::start(&settings, Table::new().pipeline).await;
     let mut session = controller.welcomed(0).await;
     let (job, key) = (gantry_proto::JobId::new(), session.hello.sealing_key.clone());
-    let update = session.order(start_order(1, job, &key, "10.0.0.1")).await;
+    let update = session.order(start_order(1, job, &key, "192.0.2.20")).await;
     assert_eq!(update.stage(), v1::OrderStage::Applied);
     // The certificate ends, the line breaks, and nobody approves anything.
     controller.relay.cut();

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -136,8 +136,12 @@ impl NewProfile {
         if dir.symlink_metadata().is_ok() {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there already"));
         }
-        // Mode 0700, and beside its place, so that it can be renamed.
-        let part = tempfile::Builder::new().prefix(".gantry-profile-").tempdir_in(parent(dir))?;
+        // Beside its place, so that it can be renamed.
+        let mut builder = tempfile::Builder::new();
+        let part = builder
+            .prefix(".gantry-profile-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(parent(dir))?;
         write(part.path(), "key.pem", key.expose(), PRIVATE)?;
         Ok(Self { dir: dir.to_owned(), part })
     }
