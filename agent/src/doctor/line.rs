@@ -114,6 +114,10 @@ pub(super) async fn name(line: &Line) -> Looked<Vec<SocketAddr>> {
 /// TCP to each of the addresses; one that answers is enough.
 pub(super) async fn route(line: &Line, addresses: &[SocketAddr]) -> Looked<()> {
     let (_, port, whose) = line.hop();
+    route_to(whose, port, addresses).await
+}
+
+async fn route_to(whose: &str, port: u16, addresses: &[SocketAddr]) -> Looked<()> {
     let mut refused = Vec::new();
     for address in addresses {
         let began = Instant::now();
@@ -333,4 +337,21 @@ fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_is_told_beside_one_that_does() {
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shut = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (finding, value) = route_to("the proxy", 1, &[shut, open.local_addr().unwrap()]).await;
+        assert_eq!((finding.verdict, value), (Verdict::Warn, Some(())), "{finding:?}");
+        assert!(finding.seen.contains(&format!("not at {shut}")) && finding.remedy.is_some(), "{finding:?}");
+    }
 }
