@@ -10,7 +10,7 @@ use rustls::{AlertDescription, CertificateError as C, Error as E};
 use rustls_pki_types::ServerName;
 use tokio::{
     net::{TcpStream, lookup_host},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
@@ -141,9 +141,9 @@ async fn route_to(whose: &str, port: u16, addresses: &[SocketAddr]) -> Looked<()
 }
 
 /// The connection to the controller's port: CONNECT where there is a proxy.
-pub(super) async fn tunnel(line: &Line, limit: Duration) -> Looked<Stream> {
+pub(super) async fn tunnel(line: &Line) -> Looked<Stream> {
     let began = Instant::now();
-    match line.dialer.connect(began + limit).await {
+    match line.dialer.connect(line.dialer.deadline()).await {
         Ok(stream) => {
             let seen = match line.dialer.proxy() {
                 Some(proxy) => {
@@ -163,9 +163,9 @@ pub(super) async fn tunnel(line: &Line, limit: Duration) -> Looked<Stream> {
 }
 
 /// The handshake: who is there, and whether it is our controller.
-pub(super) async fn tls(line: &Line, stream: Stream, limit: Duration) -> Looked<Shaken> {
+pub(super) async fn tls(line: &Line, stream: Stream) -> Looked<Shaken> {
     let began = Instant::now();
-    let error = match line.dialer.shake(stream, began + limit).await {
+    let error = match line.dialer.shake(stream, line.dialer.deadline()).await {
         Ok(stream) => {
             let session = stream.get_ref().1;
             let version = session.protocol_version().map_or_else(|| "?".to_owned(), |version| format!("{version:?}"));
@@ -180,11 +180,12 @@ pub(super) async fn tls(line: &Line, stream: Stream, limit: Duration) -> Looked<
         return (Finding::ok("there is TLS, up to the choice of a protocol"), Some(Shaken::NoProtocol));
     }
     // Who is there is worth a second connection: it is shown nothing of ours.
-    let again = line.dialer.connect(Instant::now() + limit).await.ok();
-    let chain = match again {
-        Some(stream) => chain::whose(stream, line.name.clone()).await,
-        None => None,
+    let deadline = line.dialer.deadline();
+    let again = async {
+        let stream = line.dialer.connect(deadline).await.ok()?;
+        chain::whose(stream, line.name.clone()).await
     };
+    let chain = timeout_at(deadline, again).await.ok().flatten();
     let whose = chain.as_deref().map_or_else(|| "no certificate came".to_owned(), chain::describe);
     let dates = chain.as_deref().and_then(|chain| chain.first()).and_then(chain::validity);
     let new = new_identity(Some(&line.site));

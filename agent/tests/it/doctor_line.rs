@@ -223,10 +223,17 @@ async fn what_says_nothing_is_given_up() {
     let (dir, ca, listener) =
         (tempfile::tempdir().unwrap(), Ca::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let mut settings = settings(dir.path());
-    settings.doctor.check_timeout_ms = 400;
     join(&settings, &ca, &ca, listener.local_addr().unwrap());
-    let report = examine(settings, Vec::new(), |_| {}).await;
-    holds(&report, "tls", Verdict::Fail, "within", "firewall");
+    // Given up as the link itself would, or when the check's own time is over.
+    settings.link.connect_timeout_ms = 500;
+    fails_at(
+        &examine(settings.clone(), Vec::new(), |_| {}).await,
+        "tls",
+        "did not answer within 500ms",
+        "the controller's port",
+    );
+    (settings.link.connect_timeout_ms, settings.doctor.check_timeout_ms) = (20_000, 1_500);
+    fails_at(&examine(settings, Vec::new(), |_| {}).await, "tls", "nothing within 1500 ms", "firewall");
 }
 
 #[tokio::test]
