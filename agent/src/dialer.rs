@@ -130,7 +130,7 @@ impl Dialer {
 
     /// One connection. It is not made again behind the caller's back: when it is gone, so is the channel.
     pub async fn dial(&self) -> Result<Channel, DialError> {
-        let deadline = Instant::now() + self.limit;
+        let deadline = self.deadline();
         let stream = self.connect(deadline).await?;
         self.channel(self.shake(stream, deadline).await?).await
     }
@@ -176,6 +176,11 @@ impl Dialer {
     /// The proxy that there would be, were the controller not exempt from it.
     pub(crate) fn unused_proxy(&self) -> Option<&Proxy> {
         self.way.proxy().filter(|_| self.proxy().is_none())
+    }
+
+    /// When a connection that is begun now must stand.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.limit
     }
 
     /// A connection to the controller's port.

@@ -92,10 +92,10 @@ impl<F: FnMut(&Check)> Doctor<F> {
         if self.look("route", line::route(&dialer, &addresses)).await.is_none() {
             return self.skip_all(&NAMES[3..], "route");
         }
-        let Some(stream) = self.look("tunnel", Box::pin(line::tunnel(&dialer, self.limit))).await else {
+        let Some(stream) = self.look("tunnel", Box::pin(line::tunnel(&dialer))).await else {
             return self.skip_all(&NAMES[4..], "tunnel");
         };
-        let Some(shaken) = self.look("tls", Box::pin(line::tls(&dialer, stream, self.limit))).await else {
+        let Some(shaken) = self.look("tls", Box::pin(line::tls(&dialer, stream))).await else {
             return self.skip_all(&NAMES[5..], "tls");
         };
         let Some(stream) = self.look("alpn", std::future::ready(line::alpn(shaken))).await else {

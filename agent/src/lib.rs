@@ -2,7 +2,8 @@
 //! Knows no workbook, no operator and no other agent.
 //!
 //! [`run`] is the whole agent: an [`identity`], a [`runner`] that owns the jobs, and a [`link`] that tells the controller
-//! of them. A job is an [`executor`] that walks the [`pipeline`], and a [`joblog`] over a [`journal`].
+//! of them. A job is an [`executor`] that walks the [`pipeline`], and a [`joblog`] over a [`journal`]. [`doctor`]
+//! looks at all that it needs, without any of it.
 
 pub mod cloudtower;
 pub mod config;

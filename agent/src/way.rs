@@ -93,7 +93,8 @@ impl Way {
                 let to = authority(host, port);
                 Ok(Either::Left(tcp(host, port, &Hop { to, is_proxy: false }, deadline).await?))
             }
-            Some(proxy) => proxy.connect(&authority(host, port), deadline).await,
+            // Boxed: whoever waits for it would else carry two handshakes and a CONNECT around.
+            Some(proxy) => Box::pin(proxy.connect(&authority(host, port), deadline)).await,
         }
     }
 

@@ -10,7 +10,7 @@ use rustls::{AlertDescription, CertificateError as C, Error as E};
 use rustls_pki_types::ServerName;
 use tokio::{
     net::{TcpStream, lookup_host},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
@@ -114,6 +114,10 @@ pub(super) async fn name(line: &Line) -> Looked<Vec<SocketAddr>> {
 /// TCP to each of the addresses; one that answers is enough.
 pub(super) async fn route(line: &Line, addresses: &[SocketAddr]) -> Looked<()> {
     let (_, port, whose) = line.hop();
+    route_to(whose, port, addresses).await
+}
+
+async fn route_to(whose: &str, port: u16, addresses: &[SocketAddr]) -> Looked<()> {
     let mut refused = Vec::new();
     for address in addresses {
         let began = Instant::now();
@@ -137,9 +141,9 @@ pub(super) async fn route(line: &Line, addresses: &[SocketAddr]) -> Looked<()> {
 }
 
 /// The connection to the controller's port: CONNECT where there is a proxy.
-pub(super) async fn tunnel(line: &Line, limit: Duration) -> Looked<Stream> {
+pub(super) async fn tunnel(line: &Line) -> Looked<Stream> {
     let began = Instant::now();
-    match line.dialer.connect(began + limit).await {
+    match line.dialer.connect(line.dialer.deadline()).await {
         Ok(stream) => {
             let seen = match line.dialer.proxy() {
                 Some(proxy) => {
@@ -159,9 +163,9 @@ pub(super) async fn tunnel(line: &Line, limit: Duration) -> Looked<Stream> {
 }
 
 /// The handshake: who is there, and whether it is our controller.
-pub(super) async fn tls(line: &Line, stream: Stream, limit: Duration) -> Looked<Shaken> {
+pub(super) async fn tls(line: &Line, stream: Stream) -> Looked<Shaken> {
     let began = Instant::now();
-    let error = match line.dialer.shake(stream, began + limit).await {
+    let error = match line.dialer.shake(stream, line.dialer.deadline()).await {
         Ok(stream) => {
             let session = stream.get_ref().1;
             let version = session.protocol_version().map_or_else(|| "?".to_owned(), |version| format!("{version:?}"));
@@ -176,11 +180,12 @@ pub(super) async fn tls(line: &Line, stream: Stream, limit: Duration) -> Looked<
         return (Finding::ok("there is TLS, up to the choice of a protocol"), Some(Shaken::NoProtocol));
     }
     // Who is there is worth a second connection: it is shown nothing of ours.
-    let again = line.dialer.connect(Instant::now() + limit).await.ok();
-    let chain = match again {
-        Some(stream) => chain::whose(stream, line.name.clone()).await,
-        None => None,
+    let deadline = line.dialer.deadline();
+    let again = async {
+        let stream = line.dialer.connect(deadline).await.ok()?;
+        chain::whose(stream, line.name.clone()).await
     };
+    let chain = timeout_at(deadline, again).await.ok().flatten();
     let whose = chain.as_deref().map_or_else(|| "no certificate came".to_owned(), chain::describe);
     let dates = chain.as_deref().and_then(|chain| chain.first()).and_then(chain::validity);
     let new = new_identity(Some(&line.site));
@@ -333,4 +338,21 @@ fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
         next = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_is_told_beside_one_that_does() {
+        let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shut = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (finding, value) = route_to("the proxy", 1, &[shut, open.local_addr().unwrap()]).await;
+        assert_eq!((finding.verdict, value), (Verdict::Warn, Some(())), "{finding:?}");
+        assert!(finding.seen.contains(&format!("not at {shut}")) && finding.remedy.is_some(), "{finding:?}");
+    }
 }

@@ -60,8 +60,8 @@ impl Address {
     /// Takes `[http[s]://][user[:password]@]host[:port]` apart; what is wrong is said without quoting any of it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const FORM: &str = "it must be http://[user@]host:port or https://[user@]host:port";
-        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let uri: Uri = whole.parse().map_err(|_| FORM)?;
+        let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = url.parse().map_err(|_| FORM)?;
         let tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
@@ -71,9 +71,9 @@ impl Address {
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.host().is_empty() {
             return Err(FORM);
         }
-        let rest = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, rest)| rest);
-        let behind_host = rest.rsplit_once(']').map_or(rest, |(_, behind)| behind);
-        if authority.port_u16().is_none() && behind_host.contains(':') {
+        let whole = authority.as_str();
+        let after_host = whole.rsplit_once('@').map_or(whole, |(_, rest)| rest).strip_prefix(authority.host());
+        if authority.port_u16().is_none() && after_host != Some("") {
             return Err("its port must be a number up to 65535");
         }
         let decoded = |text: &str| {
@@ -81,7 +81,7 @@ impl Address {
             let odd = text.chars().any(char::is_control);
             if odd { Err("user and password must not hold control characters") } else { Ok(text.into_owned()) }
         };
-        let (user, password) = match authority.as_str().rsplit_once('@').map(|(who, _)| who) {
+        let (user, password) = match whole.rsplit_once('@').map(|(who, _)| who) {
             None | Some("") => (None, None),
             Some(who) => match who.split_once(':') {
                 None => (Some(decoded(who)?), None),

@@ -76,8 +76,7 @@ async fn when_all_is_well_every_line_says_what_was_seen() {
     assert!(report.is_good());
     lines.push(report.to_string());
     let said = without_figures(&lines.join("\n"), dir.path());
-    let wanted = "\
- N/N  ok    identity     agent aN of site sN, controller https://N:N
+    let wanted = "\x20N/N  ok    identity     agent aN of site sN, controller https://N:N
  N/N  ok    certificate  the agent's own certificate holds until N-N-N N:N UTC, N more days
  N/N  ok    proxy        none: neither settings nor environment name one
  N/N  ok    name         N, the controller, is an address

@@ -11,7 +11,9 @@ use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::{Timestamp, ToSpan as _, fmt::rfc2822};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
-use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use rustls::{
+    ALL_VERSIONS, RootCertStore, ServerConfig, SupportedProtocolVersion, server::WebPkiClientVerifier, version::TLS12,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +30,7 @@ struct Wrong {
     change: fn(&mut CertificateParams),
     /// Who signs its certificate, when not the CA.
     signer: Option<Ca>,
+    versions: &'static [&'static SupportedProtocolVersion],
     ahead_s: i64,
     status: u16,
 }
@@ -35,7 +38,15 @@ struct Wrong {
 impl Default for Wrong {
     fn default() -> Self {
         let alpn: &[&[u8]] = &[b"h2", b"http/1.1"];
-        Self { name: "controller.test", alpn, change: |_| {}, signer: None, ahead_s: 0, status: 200 }
+        Self {
+            name: "controller.test",
+            alpn,
+            change: |_| {},
+            signer: None,
+            versions: ALL_VERSIONS,
+            ahead_s: 0,
+            status: 200,
+        }
     }
 }
 
@@ -56,7 +67,7 @@ impl Server {
         roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
         let mut tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(wrong.versions)
             .unwrap()
             .with_client_cert_verifier(clients.allow_unauthenticated().build().unwrap())
             .with_single_cert(
@@ -184,6 +195,13 @@ async fn without_http_2_there_is_no_link() {
 }
 
 #[tokio::test]
+async fn who_ends_the_handshake_is_told() {
+    const OLD: &[&SupportedProtocolVersion] = &[&TLS12];
+    let report = report_of(Wrong { versions: OLD, ..Wrong::default() }).await;
+    fails_at(&report, "tls", "ends the handshake (ProtocolVersion)", "the controller's log");
+}
+
+#[tokio::test]
 async fn what_speaks_no_tls_is_not_the_controller() {
     let (dir, ca, listener) =
         (tempfile::tempdir().unwrap(), Ca::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -205,10 +223,17 @@ async fn what_says_nothing_is_given_up() {
     let (dir, ca, listener) =
         (tempfile::tempdir().unwrap(), Ca::new(), TcpListener::bind("127.0.0.1:0").await.unwrap());
     let mut settings = settings(dir.path());
-    settings.doctor.check_timeout_ms = 400;
     join(&settings, &ca, &ca, listener.local_addr().unwrap());
-    let report = examine(settings, Vec::new(), |_| {}).await;
-    holds(&report, "tls", Verdict::Fail, "within", "firewall");
+    // Given up as the link itself would, or when the check's own time is over.
+    settings.link.connect_timeout_ms = 500;
+    fails_at(
+        &examine(settings.clone(), Vec::new(), |_| {}).await,
+        "tls",
+        "did not answer within 500ms",
+        "the controller's port",
+    );
+    (settings.link.connect_timeout_ms, settings.doctor.check_timeout_ms) = (20_000, 1_500);
+    fails_at(&examine(settings, Vec::new(), |_| {}).await, "tls", "nothing within 1500 ms", "firewall");
 }
 
 #[tokio::test]
