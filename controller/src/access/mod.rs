@@ -35,6 +35,8 @@ use crate::{
     store::{EnrolledRow, IdentityChange, IdentityChanged, IdentityRefused, Store},
 };
 
+/// Nothing ends later than in a thousand years, seconds: the end of time itself cannot be stored in microseconds.
+const FAR_S: i64 = 1_000 * 365 * 24 * 3600;
 /// Addresses after which the ones that have been calm are forgotten.
 const CALM_KEPT: usize = 4096;
 
@@ -188,8 +190,8 @@ fn agent_id(text: &str) -> Result<AgentId, Refusal> {
 
 /// So many seconds later.
 pub(crate) fn later(now: Timestamp, seconds: u64) -> Timestamp {
-    let life = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
-    now.saturating_add(life).unwrap_or(Timestamp::MAX)
+    let life = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX).min(FAR_S));
+    now.saturating_add(life).unwrap_or(now)
 }
 
 /// Why a change was refused, and what to do.
@@ -254,4 +256,17 @@ fn refusal(why: IdentityRefused) -> Refusal {
         ),
     };
     Refusal::new(code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_life_ends_where_it_cannot_be_stored() {
+        let now = Timestamp::now();
+        assert_eq!(later(now, 60), now + SignedDuration::from_secs(60));
+        let end = later(now, u64::MAX);
+        assert!(end > now && Timestamp::from_microsecond(end.as_microsecond()).is_ok());
+    }
 }

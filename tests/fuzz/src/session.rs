@@ -25,7 +25,7 @@ use gantry_proto::{
     v1::{self, agent_link_server::AgentLink as _, open_request::Item},
 };
 use http_body_util::Full;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio_stream::StreamExt as _;
@@ -84,7 +84,7 @@ async fn anew(old: Option<Stage>) -> Stage {
     let store = SqliteStore::open(&fresh(&PLACE), &Config::default().store).await.unwrap();
     store.put_agent(known_agent()).await.unwrap();
     let agent: AgentId = AGENT.parse().unwrap();
-    let (now, expires) = (Timestamp::now(), Timestamp::MAX);
+    let (now, expires) = (Timestamp::now(), Timestamp::now() + SignedDuration::from_hours(24));
     let (site, by) = ("s1".to_owned(), String::new());
     let (hash, key) = ("token".to_owned(), "key".to_owned());
     let token = TokenRow { hash: hash.clone(), site: site.clone(), agent: Some(agent), expires, made_by: by.clone() };
