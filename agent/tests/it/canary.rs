@@ -92,11 +92,8 @@ async fn no_secret_leaves_the_agent_whatever_becomes_of_the_job() {
         session.order(start_order(1, job, &key, "192.0.2.20")).await;
         let messages = finder.until_the_end(&mut session, job).await;
         let said = format!("{:?}", agent.told(job).await);
-        assert_eq!(
-            said.contains(&format!("{REDACTED} in a panic")),
-            act == Act::Panic,
-            "{what}: the panic's words are told, without the secret"
-        );
+        let words = said.contains(&format!("{REDACTED} in a panic"));
+        assert_eq!(words, act == Act::Panic, "{what}: the panic's words are told, without the secret");
         assert!(agent.stop().await);
         let files = finder.absent_below(dir.path());
         assert!(messages >= 3 && files >= 5, "{what}: {messages} messages, {files} files");

@@ -175,10 +175,9 @@ impl Site {
     /// when `installed`.
     pub(crate) async fn inside(pipeline: Pipeline, installed: bool) -> Self {
         let mut site = Self::quick(|options| options.external_guest = installed).await;
-        if installed {
-            // There is no VM behind it that could be asked.
-            site.settings.cloudtower.confirm_over_ssh = false;
-        } else {
+        // Where everything is installed there is no VM behind it that could be asked.
+        site.settings.cloudtower.confirm_over_ssh = !installed;
+        if !installed {
             site.plan.dns_servers = vec!["192.0.2.53".parse().unwrap()];
         }
         let ssh_opens_at = site.core().clock.elapsed();

@@ -9,6 +9,7 @@ pub mod lab;
 pub mod logs;
 pub mod process;
 pub mod proxy;
+pub mod recorder;
 pub mod rounds;
 
 pub use lab::{Lab, LabOptions};
