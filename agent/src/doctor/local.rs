@@ -69,11 +69,19 @@ pub(super) fn certificate(join: &JoinFile, warn_days: u32) -> Finding {
         return Finding::fail(seen, "set this machine's clock, by NTP where there is one");
     }
     if now > validity.to {
-        return Finding::fail(format!("the agent's own certificate ended on {to}"), remedy());
+        let remedy = "start the agent: it asks to come back by itself; then an admin compares the key with its log and runs \
+                      `ctl agent approve`";
+        return Finding::fail(format!("the agent's own certificate ended on {to}"), remedy);
     }
     let days = (validity.to.as_second() - now.as_second()) / DAY_S;
     let seen = format!("the agent's own certificate holds until {to}, {days} more days");
-    if days < i64::from(warn_days) { Finding::warn(seen, remedy()) } else { Finding::ok(seen) }
+    if days < i64::from(warn_days) {
+        return Finding::warn(
+            seen,
+            "start the agent: it renews its certificate by itself while it is in contact; see its log",
+        );
+    }
+    Finding::ok(seen)
 }
 
 /// Free space below `data_dir`, and whether the agent may write there.

@@ -158,11 +158,11 @@ async fn the_end_of_our_own_certificate_is_told_in_time() {
         local(settings).await
     };
     let over = told(&|params| params.not_after = date_time_ymd(2001, 2, 3), 14).await;
-    holds(&over, "certificate", Verdict::Fail, "ended on 2001-02-03", "`ctl agent token --site s1`");
+    holds(&over, "certificate", Verdict::Fail, "ended on 2001-02-03", "`ctl agent approve`");
     let early = told(&|params| params.not_before = date_time_ymd(4000, 5, 6), 14).await;
     holds(&early, "certificate", Verdict::Fail, "from 4000-05-06", "clock");
     let soon = told(&|_| {}, u32::MAX).await;
-    holds(&soon, "certificate", Verdict::Warn, "more days", "agent join TOKEN");
+    holds(&soon, "certificate", Verdict::Warn, "more days", "renews its certificate by itself");
     fs::write(&file, fs::read_to_string(&file).unwrap().replace("BEGIN CERTIFICATE", "BEGIN NOTHING")).unwrap();
     holds(&local(settings.clone()).await, "certificate", Verdict::Fail, "cannot be read", "agent join TOKEN");
 }
