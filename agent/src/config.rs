@@ -3,6 +3,7 @@
 //! Waits and deadlines of the outside world (`flow.md` 4) are divided by `time_scale`, so that a rehearsal against the
 //! simulator takes a minute instead of an hour. Time-outs of real sockets are never scaled.
 
+mod allow;
 mod doctor;
 mod proxy;
 
@@ -16,6 +17,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+pub use allow::{AllowError, AllowFile, parse_ranges};
 pub use doctor::Doctor;
 pub use proxy::Proxy;
 
@@ -142,7 +144,7 @@ impl Settings {
             ("jobs.unfinished", self.jobs.unfinished, 1_000),
             ("link.batch_events", self.link.batch_events, 10_000),
             ("link.window_events", self.link.window_events, 1_000_000),
-            ("allow", self.allow.len(), 256),
+            ("allow", self.allow.len(), allow::RANGES_MAX),
         ];
         for (key, value, most) in counts {
             if value == 0 || value > most {

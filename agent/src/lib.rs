@@ -61,6 +61,17 @@ pub async fn run(
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
+    run_steps(settings, redactor, ready_file, shutdown, pipeline::PIPELINE).await
+}
+
+/// The same with another table of steps.
+pub async fn run_steps(
+    settings: Settings,
+    redactor: Redactor,
+    ready_file: Option<&Path>,
+    shutdown: CancellationToken,
+    steps: pipeline::Pipeline,
+) -> Result<(), RunError> {
     let settings = Arc::new(settings);
     let load = settings.clone();
     let identity = spawn_blocking(move || identity::Identity::load(&load)).await;
@@ -68,14 +79,8 @@ pub async fn run(
         Arc::new(identity.map_err(|error| RunError::Disk("starting a thread failed", io::Error::other(error)))??);
     redactor.register(&identity.credentials.current().key_pem);
     tracing::info!(agent = %identity.agent, boot = %identity.boot_id, data = %settings.data_dir.display(), "the agent starts");
-    let runner = runner::Runner::start(
-        settings.clone(),
-        identity.clone(),
-        redactor,
-        pipeline::PIPELINE,
-        Arc::new(journal::OsDisk),
-    )
-    .await;
+    let runner =
+        runner::Runner::start(settings.clone(), identity.clone(), redactor, steps, Arc::new(journal::OsDisk)).await;
     let runner = runner.map_err(|error| RunError::Disk("the jobs under data_dir cannot be read", error))?;
     let listed = settings.clone();
     let isos: link::IsoList = Arc::new(move || iso::list(&listed));

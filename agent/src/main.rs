@@ -8,12 +8,17 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use gantry_agent::{ConfigError, RunError, Settings, doctor, enroll, run};
+use gantry_agent::{
+    ConfigError, RunError, Settings,
+    config::{AllowError, AllowFile, parse_ranges},
+    doctor, enroll, run,
+};
 use gantry_proto::{
     JoinFile, JoinToken, Redactor,
     error::causes,
     token::{TOKEN_MAX, TokenError},
 };
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -43,7 +48,11 @@ it out to be asked for it, or pipe it in.
 Examples:
   agent join --data /var/lib/gantry-agent
   agent join gantry-join-1.eyJ1cmwi... --name bastion-1 --no-run
+  agent join --allow 10.20.0.0/16 --allow 192.0.2.10/32
   agent join --again < token      replace the identity that is there";
+
+/// The longest answer about ranges, bytes.
+const ANSWER_MAX: usize = 16 << 10;
 
 #[derive(Subcommand)]
 enum Command {
@@ -60,6 +69,10 @@ enum Command {
         /// Replace the identity that is there.
         #[arg(long)]
         again: bool,
+        /// A range that plans may lead this agent to, like 10.20.0.0/16; may be given several times, and is written into
+        /// the settings file. Without it, and with no `allow` there, it is asked for [default: the private ranges].
+        #[arg(long, value_name = "CIDR", value_parser = parse_allow)]
+        allow: Vec<Ranges>,
         /// Only join.
         #[arg(long)]
         no_run: bool,
@@ -121,6 +134,7 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "error: {}", causes(error.as_ref()).join(": "));
             // 2: what was asked for cannot be; 1: it failed.
             let usage = error.is::<ConfigError>()
+                || error.is::<AllowError>()
                 || error.is::<TokenError>()
                 || matches!(error.downcast_ref(), Some(RunError::Identity(_)));
             ExitCode::from(if usage { 2 } else { 1 })
@@ -130,9 +144,11 @@ fn main() -> ExitCode {
 
 fn carry_out(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
-        Command::Join { token, place, name, again, no_run, ready_file } => {
+        Command::Join { token, place, name, again, allow, no_run, ready_file } => {
+            let token = read_token(token)?;
+            keep_ranges(&place, allow.into_iter().flat_map(|ranges| ranges.0).collect())?;
             let settings = place.load()?;
-            enroll_here(&settings, token, name, again)?;
+            enroll_here(&settings, &token, name, again)?;
             if no_run { Ok(ExitCode::SUCCESS) } else { serve(settings, ready_file) }
         }
         Command::Run { place, ready_file } => serve(place.load()?, ready_file),
@@ -144,32 +160,69 @@ fn carry_out(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
+/// Ranges of one argument.
+#[derive(Clone, Debug)]
+struct Ranges(Vec<IpNet>);
+
+fn parse_allow(text: &str) -> Result<Ranges, String> {
+    parse_ranges(text).map(Ranges).map_err(|error| error.to_string())
+}
+
+/// The token of the arguments, or of stdin.
+fn read_token(token: Option<String>) -> Result<JoinToken, Box<dyn Error>> {
+    let token = Zeroizing::new(match token.filter(|token| token != "-") {
+        Some(token) => token,
+        None => ask("token: ", TOKEN_MAX)?,
+    });
+    Ok(JoinToken::parse(&token)?)
+}
+
+/// Settles which ranges plans may lead this agent to, before it joins: what the settings say, else what was given, else
+/// what is answered at the terminal, else the private ranges.
+fn keep_ranges(place: &Place, given: Vec<IpNet>) -> Result<(), Box<dyn Error>> {
+    let settings = place.load()?;
+    let file = AllowFile::of(&settings, place.config.as_deref())?;
+    let given = if given.is_empty() && !file.is_set() && io::stdin().is_terminal() {
+        let default: Vec<String> = settings.allow.iter().map(ToString::to_string).collect();
+        let question = format!("ranges that plans may lead this agent to [{}]: ", default.join(", "));
+        let answer = ask(&question, ANSWER_MAX)?;
+        if answer.trim().is_empty() { settings.allow } else { parse_ranges(&answer)? }
+    } else {
+        given
+    };
+    if !given.is_empty() {
+        file.keep(&given)?;
+    }
+    Ok(())
+}
+
+/// One line of stdin, of at most `most` bytes; the question only to a person.
+fn ask(question: &str, most: usize) -> io::Result<String> {
+    if io::stdin().is_terminal() {
+        let _ = write!(io::stderr(), "{question}");
+    }
+    let mut text = String::new();
+    io::stdin().lock().take(most as u64 + 1).read_line(&mut text)?;
+    Ok(text)
+}
+
 /// Joins, and tells how it went.
 fn enroll_here(
     settings: &Settings,
-    token: Option<String>,
+    token: &JoinToken,
     name: Option<String>,
     again: bool,
 ) -> Result<(), Box<dyn Error>> {
-    let token = Zeroizing::new(match token.filter(|token| token != "-") {
-        Some(token) => token,
-        None => {
-            if io::stdin().is_terminal() {
-                let _ = write!(io::stderr(), "token: ");
-            }
-            let mut text = String::new();
-            io::stdin().lock().take(TOKEN_MAX as u64 + 1).read_line(&mut text)?;
-            text
-        }
-    });
-    let token = JoinToken::parse(&token)?;
     let name = name.unwrap_or_else(enroll::host_name);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let joined = runtime.block_on(enroll::join(settings, &token, &name, again))?;
+    let joined = runtime.block_on(enroll::join(settings, token, &name, again))?;
     let JoinFile { agent, site, controller, .. } = &joined.join;
+    let ranges: Vec<String> = settings.allow.iter().map(ToString::to_string).collect();
     print(&format!(
-        "joined   {controller} as agent {agent} of site {site}\nidentity {}: keep it secret; the agent renews it by itself\n",
-        joined.file.display()
+        "joined   {controller} as agent {agent} of site {site}\nidentity {}: keep it secret; the agent renews it by itself\n\
+         allow    {}: no plan leads this agent anywhere else\n",
+        joined.file.display(),
+        ranges.join(", ")
     ))?;
     Ok(())
 }

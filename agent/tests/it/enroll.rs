@@ -333,3 +333,42 @@ async fn jobs_go_on_while_an_agent_cannot_come_back() {
     agent.until(job, |tail| tail.finished).await;
     assert!(agent.stop().await);
 }
+
+/// The program, joining with this token and these arguments.
+async fn program(token: &JoinToken, dir: &Path, args: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_agent"));
+    command.args(["join", token.to_text().expose(), "--no-run", "--data"]).arg(dir).args(args);
+    command.env_remove("RUST_LOG").stdin(std::process::Stdio::null());
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_ranges_of_an_agent_are_settled_when_it_joins() {
+    let (dir, controller) = (tempfile::tempdir().unwrap(), Controller::start().await);
+    let (data, token) = (dir.path().join("data"), token(&controller));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+
+    let output = program(&token, &data, &["--allow", "10.9.0.0-9"]).await;
+    assert_eq!((output.status.code(), data.join("join.json").exists()), (Some(2), false), "a word that is no range");
+
+    let_in(&controller, "bastion-1");
+    let output = program(&token, &data, &["--allow", "10.9.0.0/16", "--allow", "192.0.2.7,fc00::/7"]).await;
+    let said = text(output.stdout);
+    assert!(output.status.success() && said.contains("10.9.0.0/16, 192.0.2.7/32, fc00::/7"), "{said}");
+    let allow = Settings::load(None, Some(&data), None).unwrap().allow;
+    assert_eq!(allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.9.0.0/16", "192.0.2.7/32", "fc00::/7"]);
+
+    let output = program(&token, &data, &["--again", "--allow", "10.8.0.0/16"]).await;
+    let said = text(output.stderr);
+    assert_eq!(output.status.code(), Some(2), "what is said in the file is the operator's");
+    assert!(
+        said.contains("agent.toml sets `allow` already") && controller.desk.joins.lock().unwrap().len() == 1,
+        "{said}"
+    );
+
+    let_in(&controller, "bastion-1");
+    let output = program(&token, &dir.path().join("other"), &[]).await;
+    let said = text(output.stdout);
+    assert!(said.contains("allow    10.0.0.0/8, 172.16.0.0/12"), "nobody to be asked: the private ranges. {said}");
+    assert!(!dir.path().join("other/agent.toml").exists());
+}

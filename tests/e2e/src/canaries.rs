@@ -37,6 +37,11 @@ impl Canaries {
         Self { redactor, count: secrets.len() }
     }
 
+    /// One more, that was in another workbook.
+    pub fn add(&mut self, secret: &str) {
+        self.redactor.register(&Secret::new(secret));
+    }
+
     /// Demands that these bytes hold none of them: whatever the redactor would replace must not be there.
     ///
     /// # Errors

@@ -58,6 +58,8 @@ pub struct LabOptions {
     pub otlp: Option<String>,
     /// Whether the agent's link goes through a fault proxy.
     pub proxied: bool,
+    /// The program that runs as the agent, once it has joined.
+    pub agent_program: &'static str,
 }
 
 impl Default for LabOptions {
@@ -78,6 +80,7 @@ impl Default for LabOptions {
             time_scale: 60.0,
             otlp: None,
             proxied: false,
+            agent_program: "agent",
         }
     }
 }
@@ -426,7 +429,7 @@ impl Lab {
         }
         merge(&mut settings, &self.options.agent);
         let file = self.write_toml(&format!("{name}.toml"), &settings)?;
-        let mut agent = command(&self.binaries.path("agent"), ["run", "--config"]);
+        let mut agent = command(&self.binaries.path(self.options.agent_program), ["run", "--config"]);
         agent.arg(file);
         Process::spawn("agent", agent, &self.dir().join(format!("{name}.log")))
     }
