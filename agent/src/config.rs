@@ -6,6 +6,7 @@
 mod allow;
 mod doctor;
 mod proxy;
+mod upload;
 
 use std::{
     fs, io,
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use allow::{AllowError, AllowFile, parse_ranges};
 pub use doctor::Doctor;
 pub use proxy::Proxy;
+pub use upload::Upload;
 
 /// Name of the settings file in the data directory when none is named.
 const SETTINGS_FILE: &str = "agent.toml";
@@ -65,6 +67,8 @@ pub struct Settings {
     pub iso: Iso,
     /// The cluster's Fisheye.
     pub fisheye: Fisheye,
+    /// The upload of the ISO.
+    pub upload: Upload,
     /// The new VM, over SSH.
     pub guest: Guest,
     /// CloudTower, over HTTPS.
@@ -92,6 +96,7 @@ impl Default for Settings {
             allow: private_ranges(),
             iso: Iso::default(),
             fisheye: Fisheye::default(),
+            upload: Upload::default(),
             guest: Guest::default(),
             cloudtower: CloudTower::default(),
             precheck: Precheck::default(),
@@ -145,6 +150,8 @@ impl Settings {
             ("link.batch_events", self.link.batch_events, 10_000),
             ("link.window_events", self.link.window_events, 1_000_000),
             ("allow", self.allow.len(), allow::RANGES_MAX),
+            ("upload.in_flight_max", self.upload.in_flight_max, 16),
+            ("iso.piece_bytes", self.iso.piece_bytes, 1 << 20),
         ];
         for (key, value, most) in counts {
             if value == 0 || value > most {
@@ -194,7 +201,7 @@ pub struct Iso {
 
 impl Default for Iso {
     fn default() -> Self {
-        Self { min_bytes: 1 << 30, scan_s: 30, piece_bytes: 256 << 10 }
+        Self { min_bytes: 1 << 30, scan_s: 30, piece_bytes: 64 << 10 }
     }
 }
 

@@ -32,6 +32,7 @@ use crate::{
     facts::Facts,
     journal::{CancelRecord, ChunkRecord, Chunks, DecideRecord, Folded, HoldRecord, Journal, JournalError, OpenIntent},
     step::{IntentId, StepError},
+    upload::Tuning,
 };
 use clean::Cleaner;
 use files::Files;
@@ -102,6 +103,8 @@ pub struct JobLog {
     cancels: Mutex<Cancels>,
     /// The newest pause or resume.
     hold: watch::Sender<Option<HoldRecord>>,
+    /// The newest wishes about the upload.
+    tuning: watch::Sender<Tuning>,
     /// The newest answer to a question.
     decision: watch::Sender<Option<DecideRecord>>,
     /// [`Body::Paused`] is the last word about it.
@@ -154,6 +157,7 @@ impl JobLog {
                 second_told: folded.view.notes.iter().any(|note| note.code == CANCELLED_AGAIN),
             }),
             hold: watch::Sender::new(folded.hold.clone()),
+            tuning: watch::Sender::new(folded.tune.as_ref().map(|tune| tune.tuning.clone()).unwrap_or_default()),
             decision: watch::Sender::new(folded.decision.clone()),
             held_told: AtomicBool::new(folded.started() && folded.view.phase == Phase::Paused),
             taken_over: folded.taken_over.clone(),
@@ -322,6 +326,21 @@ impl JobLog {
     /// The cancel that was asked for.
     pub fn cancelled(&self) -> Option<CancelRecord> {
         lock(&self.cancels).first.clone()
+    }
+
+    /// An operator's wishes about the upload.
+    pub fn tune(&self, tuning: Tuning) {
+        self.tuning.send_replace(tuning);
+    }
+
+    /// The wishes about the upload, and every change of them.
+    pub fn tuning(&self) -> watch::Receiver<Tuning> {
+        self.tuning.subscribe()
+    }
+
+    /// Whether the job is to be held at its next safe point.
+    pub fn wants_hold(&self) -> bool {
+        self.hold.borrow().as_ref().is_some_and(|newest| newest.hold)
     }
 
     /// Holds the job at its next safe point, or lets it go on.

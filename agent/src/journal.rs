@@ -29,7 +29,7 @@ pub use moves::{Carried, SurrenderRecord};
 pub use reader::EventReader;
 pub use record::{
     CancelRecord, ChunkRecord, Chunks, DecideRecord, Fault, HoldRecord, LINE_MAX, Record, SealedText, StartRecord,
-    decode, hex,
+    TuneRecord, decode, hex,
 };
 
 /// Name of the file inside the job's directory.
@@ -184,6 +184,11 @@ impl Journal {
     /// Writes a pause or a resume and flushes (blocking).
     pub fn hold(&self, hold: HoldRecord) -> io::Result<()> {
         self.order(&Record::Hold(hold))
+    }
+
+    /// Writes wishes about the upload and flushes (blocking).
+    pub fn tune(&self, tune: TuneRecord) -> io::Result<()> {
+        self.order(&Record::Tune(tune))
     }
 
     /// Writes the answer to a question and flushes (blocking).

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod rate;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,6 +11,7 @@ use clap_complete::Shell;
 
 pub(crate) use access::{AgentCommand, AgentToken, OperatorAdd, OperatorCommand, OperatorSet, SiteCommand};
 pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
+use rate::{in_flight, rate};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -142,6 +144,17 @@ Examples:
 Examples:
   ctl resume 3f2a1b0c")]
     Resume(Job),
+    /// Steer the upload of a job while it runs, or before it begins
+    #[command(after_help = "\
+The wishes hold until the job ends, also over a restart of its agent; each new one is added to the others. A paused \
+upload goes on where it was. What the upload is doing is in `ctl watch`.
+
+Examples:
+  ctl upload 3f2a1b0c --limit 40MiB/s
+  ctl upload 3f2a1b0c --limit none --in-flight auto
+  ctl upload 3f2a1b0c --in-flight 4
+  ctl upload 3f2a1b0c --pause")]
+    Upload(Upload),
     /// Take a job up again that failed or was cancelled: what is done is kept, the rest is done again
     #[command(after_help = "\
 Says of each step whether it is kept, redone or blocked. A step is blocked when it is in the way: it was carried out \
@@ -354,6 +367,26 @@ pub(crate) struct Pause {
     /// Why, for the job's log
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
+}
+
+/// See [`Command::Upload`].
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = true, args = ["limit", "in_flight", "pause", "resume"])]
+pub(crate) struct Upload {
+    #[command(flatten)]
+    pub(crate) job: Job,
+    /// Bytes a second at most, like 40MiB/s, 500KiB/s or 12MB/s; `none`: no limit
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) limit: Option<u64>,
+    /// Chunks in flight, 1 to 16; `auto`: found by the agent
+    #[arg(long, value_name = "N", value_parser = in_flight)]
+    pub(crate) in_flight: Option<u32>,
+    /// Send no further bytes for now
+    #[arg(long)]
+    pub(crate) pause: bool,
+    /// Go on
+    #[arg(long, conflicts_with = "pause")]
+    pub(crate) resume: bool,
 }
 
 /// See [`Command::Retry`].

@@ -159,6 +159,16 @@ impl Client {
         answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
     }
 
+    /// Steers the upload of a job.
+    pub(crate) async fn tune_upload(&self, request: v1::TuneUploadRequest) -> Result<v1::Job, Failure> {
+        let request = v1::TuneUploadRequest { request_id: request_id(), ..request };
+        let answer = self.call("asking for the upload to go otherwise", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.tune_upload(request).await }
+        });
+        answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
+    }
+
     /// Takes a job up again.
     pub(crate) async fn retry(&self, request: v1::RetryJobRequest) -> Result<v1::RetryJobResponse, Failure> {
         let request = v1::RetryJobRequest { request_id: request_id(), ..request };

@@ -59,6 +59,7 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Watch(args) => watch::run(&cx, &args).await,
         Command::Cancel(args) => cancel::run(&cx, &args).await,
         Command::Pause(args) => hold::pause(&cx, &args).await,
+        Command::Upload(args) => hold::upload(&cx, &args).await,
         Command::Resume(args) => hold::resume(&cx, &args).await,
         Command::Retry(args) => retry::run(&cx, args).await,
         Command::Decide(args) => decide::run(&cx, args).await,

@@ -101,6 +101,7 @@ fn name(command: &Command) -> &'static str {
         Command::Watch(_) => "ctl watch",
         Command::Cancel(_) => "ctl cancel",
         Command::Pause(_) => "ctl pause",
+        Command::Upload(_) => "ctl upload",
         Command::Resume(_) => "ctl resume",
         Command::Retry(_) => "ctl retry",
         Command::Decide(_) => "ctl decide",

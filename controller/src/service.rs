@@ -97,6 +97,15 @@ impl v1::job_service_server::JobService for OperatorApi {
         act.end(answer).await
     }
 
+    async fn tune_upload(
+        &self,
+        request: Request<v1::TuneUploadRequest>,
+    ) -> Result<Response<v1::TuneUploadResponse>, Status> {
+        let (mut act, request) = self.audit.act(request, act::TUNE)?;
+        let answer = self.tune(&mut act, request).await;
+        act.end(answer).await
+    }
+
     async fn retry_job(&self, request: Request<v1::RetryJobRequest>) -> Result<Response<v1::RetryJobResponse>, Status> {
         let (mut act, request) = self.audit.act(request, act::RETRY)?;
         let answer = self.retry(&mut act, request).await;

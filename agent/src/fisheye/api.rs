@@ -8,23 +8,14 @@ use serde_json::{Value, json};
 use super::{
     Client, Error, ErrorKind,
     call::Call,
-    chunk::ChunkBody,
     client::{Payload, Request},
-    types::{ChunkAck, Created, HostInfo, Image, Job, Policy, Vds, Vlan, Vm, Volume, VolumeInfo, list, text, total},
+    types::{Created, HostInfo, Image, Job, Policy, Vds, Vlan, Vm, Volume, VolumeInfo, list, text, total},
 };
 
 /// Entries asked for in one page.
 const PAGE: usize = 100;
 /// Pages of one list, at most.
 const MOST_PAGES: usize = 200;
-
-/// Which chunk of which volume.
-#[derive(Clone, Copy, Debug)]
-pub struct ChunkAddress<'a> {
-    pub zbs_volume_id: &'a str,
-    pub image_uuid: &'a str,
-    pub chunk_num: u64,
-}
 
 impl Client {
     /// F3: every image. Filters of the plan are added (R32); pages are followed when the answer is paged.
@@ -54,27 +45,6 @@ impl Client {
         let request = Request { call: Call::CREATE_VOLUME, path, query, payload: Payload::Empty };
         let decode = |data| Volume::read(&data).ok_or_else(|| "it lacks image_uuid or zbs_volume_id".to_owned());
         self.once(&request, decode).await
-    }
-
-    /// F5: sends one chunk, once. Acknowledged only by `EOK` and the same number (`fisheye.md` 6.2).
-    pub async fn upload_chunk(&self, at: ChunkAddress<'_>, body: &ChunkBody<'_>) -> Result<ChunkAck, Error> {
-        let query = vec![
-            ("zbs_volume_id".to_owned(), at.zbs_volume_id.to_owned()),
-            ("image_uuid".to_owned(), at.image_uuid.to_owned()),
-            ("chunk_num".to_owned(), at.chunk_num.to_string()),
-        ];
-        let path = Call::UPLOAD_CHUNK.route.to_owned();
-        let request = Request { call: Call::UPLOAD_CHUNK, path, query, payload: Payload::Chunk(body) };
-        self.once(&request, |data| match ChunkAck::read(&data) {
-            ack if ack.chunk_num == Some(at.chunk_num) => Ok(ack),
-            ack => Err(format!("it acknowledges chunk {:?} instead of {}", ack.chunk_num, at.chunk_num)),
-        })
-        .await
-    }
-
-    /// A chunk that failed for a reason of ours.
-    pub fn chunk_error(&self, kind: ErrorKind) -> Error {
-        self.error(Call::UPLOAD_CHUNK, kind)
     }
 
     /// F6: deletes an image or an upload volume. Already gone counts as deleted.

@@ -1,147 +1,232 @@
-//! The bytes of one chunk on their way: a body that is streamed in pieces, and the watch over it that sees a stall.
+//! Chunks on their way: the request of each, a connection for them, and what an answer means (`fisheye.md` 6). The bytes
+//! are for the caller to send, on a thread of its own.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::{net::TcpStream, time::timeout};
+use tracing::Span;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::{
+    call::Call,
+    client::Client,
+    envelope,
+    error::{Error, ErrorKind},
+    session::Token,
+    types::ChunkAck,
+    wire::{Line, WireError},
 };
+use crate::http::{self as outgoing, Answer};
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
-use tokio::time::Instant;
+/// What may stand in a query as it is.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Pieces of a chunk, in order.
-pub type Pieces = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
-
-/// Bytes handed to the connection at once: a stall is seen in steps of this size.
-const SLICE: usize = 16 << 10;
-
-/// One chunk that can be read as often as it has to be sent.
-pub struct ChunkBody<'a> {
-    /// Bytes in it.
-    pub len: u64,
-    /// File name of the form's part.
-    pub file_name: &'a str,
-    /// Opens it at its beginning, anew for each sending.
-    pub open: &'a (dyn Fn() -> Pieces + Send + Sync),
-    /// Counts the bytes that the connection took, of failed sendings too.
-    pub taken: Arc<AtomicU64>,
-    /// No byte accepted for so long is a stall.
-    pub stall: Duration,
-    /// How long the answer may take once the last byte was handed over: what lies in buffers still has to arrive.
-    pub answer: Duration,
+/// Which chunk of which volume.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkAddress<'a> {
+    pub zbs_volume_id: &'a str,
+    pub image_uuid: &'a str,
+    pub chunk_num: u64,
 }
 
-/// When bytes moved last.
-#[derive(Debug)]
-pub(super) struct Flow {
-    moved: AtomicU64,
-    taken: Arc<AtomicU64>,
-    last: Mutex<Instant>,
-    failed: Mutex<Option<io::Error>>,
+/// What goes before a chunk's bytes, and after them.
+pub struct ChunkRequest {
+    /// Request line, headers and the beginning of the form. Holds the session's token.
+    pub head: Zeroizing<Vec<u8>>,
+    /// The end of the form.
+    pub tail: Vec<u8>,
+    token: Token,
 }
 
-impl Flow {
-    pub(super) fn new(taken: Arc<AtomicU64>) -> Self {
-        Self { moved: AtomicU64::new(0), taken, last: Mutex::new(Instant::now()), failed: Mutex::default() }
-    }
+/// The token that a chunk was refused with.
+pub struct Stale(Token);
 
-    fn took(&self, bytes: u64) {
-        self.moved.fetch_add(bytes, Ordering::Relaxed);
-        self.taken.fetch_add(bytes, Ordering::Relaxed);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
+/// What became of one sending.
+pub enum ChunkOutcome {
+    /// The server has the chunk.
+    Acknowledged(ChunkAck),
+    /// The session is over: the chunk can be sent again with another one.
+    LoggedOut(Stale),
+    /// It failed.
+    Failed(Error),
+}
 
-    /// Bytes handed to the connection so far.
-    pub(super) fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
-    }
-
-    /// The local read that failed, when one did.
-    pub(super) fn take_failure(&self) -> Option<io::Error> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Ends when nothing has moved for too long, with the time that was too long.
-    pub(super) async fn stalled(&self, body: &ChunkBody<'_>) -> Duration {
-        loop {
-            let patience = if self.moved() < body.len { body.stall } else { body.answer };
-            let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.elapsed() >= patience {
-                return patience;
+impl Client {
+    /// F5, first: a connection to the endpoint in use, or to the next one as long as none takes it.
+    pub async fn chunk_line(&self) -> Result<Line, Error> {
+        let mut reasons = Vec::new();
+        for _ in 0..self.endpoints().len() {
+            let (index, endpoint) = self.current();
+            match self.connect(&endpoint).await {
+                Ok(line) => return Ok(line),
+                Err(reason) => {
+                    reasons.push(format!("{endpoint}: {reason}"));
+                    self.go_on_from(index);
+                }
             }
-            tokio::time::sleep_until(last + patience).await;
+        }
+        Err(self.error(Call::UPLOAD_CHUNK, ErrorKind::Unreachable(reasons)))
+    }
+
+    async fn connect(&self, endpoint: &str) -> Result<Line, String> {
+        let limit = Duration::from_millis(self.settings.connect_timeout_ms);
+        let tcp = match timeout(limit, TcpStream::connect((endpoint, self.settings.port))).await {
+            Ok(connected) => connected.and_then(TcpStream::into_std).map_err(|error| error.to_string())?,
+            Err(_) => return Err(format!("no connection within {:.1} s", limit.as_secs_f64())),
+        };
+        let tls = if self.settings.scheme == "https" {
+            let name = endpoint.to_owned().try_into().map_err(|_| "no valid address".to_owned())?;
+            Some((self.chunk_tls(), name))
+        } else {
+            None
+        };
+        Ok(Line { tcp, endpoint: endpoint.to_owned(), tls })
+    }
+
+    /// F5: the request for `len` bytes of a chunk, to be sent to `endpoint`. Logs in when there is no session, or only the stale one.
+    pub async fn chunk_request(
+        &self,
+        endpoint: &str,
+        at: ChunkAddress<'_>,
+        (len, file_name): (u64, &str),
+        stale: Option<&Stale>,
+    ) -> Result<ChunkRequest, Error> {
+        let token = self.token(stale.map(|stale| &stale.0)).await?;
+        let boundary = format!("gantry-{}", Uuid::now_v7().simple());
+        let file_name = quoted(file_name);
+        let form = format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{file_name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        );
+        let tail = format!("\r\n--{boundary}--\r\n");
+        let length = (form.len() as u64).saturating_add(len).saturating_add(tail.len() as u64);
+        let (text, host) = (token.text.expose(), self.host_of(endpoint));
+        if !text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            let kind = ErrorKind::Shape("the token cannot be sent in a header".to_owned());
+            return Err(self.error(Call::UPLOAD_CHUNK, kind));
+        }
+        let mut head = Zeroizing::new(String::with_capacity(1024 + 2 * text.len()));
+        // Writing to a string cannot fail.
+        let _ = write!(
+            head,
+            "POST {}?zbs_volume_id={}&image_uuid={}&chunk_num={} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n\
+             x-smartx-token: {text}\r\ngrpc-metadata-token: {text}\r\n\
+             content-type: multipart/form-data; boundary={boundary}\r\ncontent-length: {length}\r\n\r\n{form}",
+            Call::UPLOAD_CHUNK.route,
+            utf8_percent_encode(at.zbs_volume_id, QUERY),
+            utf8_percent_encode(at.image_uuid, QUERY),
+            at.chunk_num,
+        );
+        Ok(ChunkRequest { head: Zeroizing::new(head.as_bytes().to_vec()), tail: tail.into_bytes(), token })
+    }
+
+    /// The span of one sending, for [`Client::chunk_outcome`].
+    pub fn chunk_span(&self, endpoint: &str, attempt: usize) -> Span {
+        self.call_span(Call::UPLOAD_CHUNK, endpoint, attempt)
+    }
+
+    /// What a sending has come to. `took`: from the first byte to the answer.
+    pub fn chunk_outcome(
+        &self,
+        at: ChunkAddress<'_>,
+        request: ChunkRequest,
+        answer: Result<Answer, WireError>,
+        (span, took): (&Span, Duration),
+    ) -> ChunkOutcome {
+        let told = match &answer {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(error as &(dyn std::error::Error + 'static)),
+        };
+        span.in_scope(|| self.tell_chunk(span, at.chunk_num, told, took));
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return ChunkOutcome::Failed(self.chunk_error(self.kind_of(error))),
+        };
+        self.note_date(&answer.headers);
+        if answer.status == http::StatusCode::UNAUTHORIZED {
+            return ChunkOutcome::LoggedOut(Stale(request.token));
+        }
+        let opened = envelope::open(&answer, false, &self.redactor).map(|data| ChunkAck::read(&data));
+        // Acknowledged only by `EOK` and the same number (`fisheye.md` 6.2).
+        match opened {
+            Ok(ack) if ack.chunk_num == Some(at.chunk_num) => ChunkOutcome::Acknowledged(ack),
+            Ok(ack) => {
+                let why = format!("it acknowledges chunk {:?} instead of {}", ack.chunk_num, at.chunk_num);
+                ChunkOutcome::Failed(self.chunk_error(ErrorKind::Shape(why)))
+            }
+            Err(kind) => ChunkOutcome::Failed(self.chunk_error(kind)),
         }
     }
-}
 
-/// The pieces as slices that tell `flow` when they are taken.
-pub(super) fn watched(pieces: Pieces, flow: Arc<Flow>) -> impl Stream<Item = io::Result<Bytes>> + Send {
-    futures_util::stream::unfold((pieces, Bytes::new()), move |(mut pieces, mut rest)| {
-        let flow = flow.clone();
-        async move {
-            if rest.is_empty() {
-                rest = match pieces.next().await? {
-                    Ok(piece) => piece,
-                    Err(error) => {
-                        let told = io::Error::new(error.kind(), error.to_string());
-                        *flow.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        return Some((Err(told), (pieces, Bytes::new())));
-                    }
+    /// A chunk that failed for this reason.
+    pub fn chunk_error(&self, kind: ErrorKind) -> Error {
+        self.error(Call::UPLOAD_CHUNK, kind)
+    }
+
+    fn kind_of(&self, error: WireError) -> ErrorKind {
+        if let Some(refused) = self.take_refusal() {
+            return ErrorKind::Certificate(refused);
+        }
+        match error {
+            WireError::Stalled(after) => ErrorKind::Stalled(after),
+            WireError::TooLarge(most) => ErrorKind::TooLarge(most),
+            WireError::Shape(why) => ErrorKind::Shape(why),
+            error => ErrorKind::Broken(Box::new(error)),
+        }
+    }
+
+    /// One debug line for each sending (R70), and the span's outcome.
+    fn tell_chunk(
+        &self,
+        span: &Span,
+        chunk_num: u64,
+        outcome: Result<&Answer, &(dyn std::error::Error + 'static)>,
+        took: Duration,
+    ) {
+        let ms = took.as_millis() as u64;
+        match outcome {
+            Ok(answer) => {
+                let ec = if answer.body.len() > outgoing::SUMMARY_BYTES {
+                    String::new()
+                } else {
+                    envelope::ec(&answer.body)
                 };
+                span.record("http.response.status_code", answer.status.as_u16());
+                span.record("ec", ec.as_str());
+                if tracing::enabled!(tracing::Level::DEBUG) {
+                    let got = outgoing::answer_summary(&self.redactor, &answer.body);
+                    let (status, bytes) = (answer.status.as_u16(), answer.body.len());
+                    tracing::debug!(chunk_num, status, ec, ms, bytes, got, "fisheye chunk");
+                }
             }
-            let slice = rest.split_to(rest.len().min(SLICE));
-            flow.took(slice.len() as u64);
-            Some((Ok(slice), (pieces, rest)))
+            Err(error) => {
+                let error = gantry_proto::error::causes(error).join(": ");
+                tracing::debug!(chunk_num, ms, error, "fisheye chunk failed");
+            }
         }
-    })
+    }
+}
+
+/// A file name within a form's header, as browsers write it.
+fn quoted(name: &str) -> String {
+    let odd = |c: char| c.is_control() || c == '"' || c == '\\';
+    name.chars().map(|c| if odd(c) { format!("%{:02X}", u32::from(c)) } else { c.to_string() }).collect()
+}
+
+/// TLS for chunks: shared by all connections.
+pub(super) fn tls(pins: &Arc<crate::tls::Pins>) -> Arc<rustls::ClientConfig> {
+    Arc::new(crate::tls::client_config(pins))
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
-
     use super::*;
 
-    #[tokio::test]
-    async fn pieces_become_slices_and_nothing_is_lost() {
-        let flow = Arc::new(Flow::new(Arc::default()));
-        let pieces: Pieces = Box::pin(stream::iter([Ok(Bytes::from(vec![1; 40_000])), Ok(Bytes::from(vec![2; 3]))]));
-        let sizes: Vec<usize> = watched(pieces, flow.clone()).map(|slice| slice.unwrap().len()).collect().await;
-        assert_eq!(sizes, [SLICE, SLICE, 40_000 - 2 * SLICE, 3]);
-        assert_eq!(flow.moved(), 40_003);
-    }
-
-    #[tokio::test]
-    async fn a_failing_read_is_kept_for_the_caller() {
-        let flow = Arc::new(Flow::new(Arc::default()));
-        let pieces: Pieces = Box::pin(stream::iter([Err(io::Error::other("disk"))]));
-        assert!(Box::pin(watched(pieces, flow.clone())).next().await.unwrap().is_err());
-        assert_eq!(flow.take_failure().unwrap().to_string(), "disk");
-    }
-
-    #[tokio::test]
-    async fn a_stall_counts_from_the_last_byte_and_the_answer_has_a_patience_of_its_own() {
-        let open = || -> Pieces { Box::pin(stream::empty()) };
-        let (short, long) = (Duration::from_millis(20), Duration::from_secs(3600));
-        let body = |stall, answer| ChunkBody {
-            len: 40_000,
-            file_name: "x",
-            open: &open,
-            taken: Arc::default(),
-            stall,
-            answer,
-        };
-        let flow = Flow::new(Arc::default());
-        flow.took(20_000);
-        let last = Instant::now();
-        assert_eq!(flow.stalled(&body(short, long)).await, short, "not everything is sent: the stall counts");
-        assert!(last.elapsed() >= short);
-        flow.took(20_000);
-        assert_eq!(flow.stalled(&body(long, short)).await, short, "everything is sent: the answer's patience counts");
+    #[test]
+    fn a_file_name_stays_within_its_quotes() {
+        assert_eq!(quoted("cloudtower-v4.iso"), "cloudtower-v4.iso");
+        assert_eq!(quoted("a\"b\\c\r\nd"), "a%22b%5Cc%0D%0Ad");
     }
 }

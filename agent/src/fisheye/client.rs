@@ -13,7 +13,7 @@ use std::{
 use gantry_proto::{Plan, Redactor, Secrets};
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
-use reqwest::{Body, RequestBuilder, multipart};
+use reqwest::RequestBuilder;
 use serde_json::Value;
 use tokio_retry::RetryIf;
 use tracing::{Instrument as _, Span};
@@ -21,8 +21,7 @@ use tracing::{Instrument as _, Span};
 use super::{
     backoff::backoff,
     call::Call,
-    chunk::{ChunkBody, Flow, watched},
-    envelope,
+    chunk, envelope,
     error::{Error, ErrorKind},
     session::{Session, Token},
 };
@@ -42,6 +41,7 @@ pub struct Client {
     /// Query parameters of the image calls, from the plan.
     pub(super) upload: gantry_proto::plan::UploadParams,
     pins: Arc<Pins>,
+    chunk_tls: Arc<rustls::ClientConfig>,
     endpoints: Vec<String>,
     current: AtomicUsize,
     /// Server's clock minus ours, seconds, as last seen.
@@ -62,7 +62,6 @@ pub(super) enum Payload<'a> {
     /// No body, and the length says so.
     Empty,
     Json(&'a Value),
-    Chunk(&'a ChunkBody<'a>),
 }
 
 /// One sending to one endpoint that failed.
@@ -95,6 +94,7 @@ impl Client {
             timing: settings.timing.clone(),
             redactor: redactor.clone(),
             upload: plan.deployment.upload.clone(),
+            chunk_tls: chunk::tls(&pins),
             pins,
             endpoints,
             current: AtomicUsize::new(0),
@@ -215,7 +215,7 @@ impl Client {
     }
 
     /// The session's token; logs in when there is none or only the stale one. One login at a time.
-    async fn token(&self, stale: Option<&Token>) -> Result<Token, Error> {
+    pub(super) async fn token(&self, stale: Option<&Token>) -> Result<Token, Error> {
         let mut state = self.session.lock().await;
         if let Some(token) = state.fresher_than(stale) {
             return Ok(token);
@@ -273,21 +273,25 @@ impl Client {
         token: Option<&Token>,
         attempt: usize,
     ) -> Result<Answer, Missed> {
-        let span = tracing::info_span!(
-            "fisheye",
-            otel.name = format!("{} {}", request.call.method, request.call.route),
-            otel.kind = "client",
-            http.request.method = request.call.method,
-            url.template = request.call.route,
-            server.address = endpoint,
-            http.response.status_code = tracing::field::Empty,
-            ec = tracing::field::Empty,
-            attempt,
-        );
+        let span = self.call_span(request.call, endpoint, attempt);
         let begin = Instant::now();
         let outcome = self.exchange(endpoint, request, token).instrument(span.clone()).await;
         span.in_scope(|| self.tell(&span, request, &outcome, begin.elapsed()));
         outcome
+    }
+
+    pub(super) fn call_span(&self, call: Call, endpoint: &str, attempt: usize) -> Span {
+        tracing::info_span!(
+            "fisheye",
+            otel.name = format!("{} {}", call.method, call.route),
+            otel.kind = "client",
+            http.request.method = call.method,
+            url.template = call.route,
+            server.address = endpoint,
+            http.response.status_code = tracing::field::Empty,
+            ec = tracing::field::Empty,
+            attempt,
+        )
     }
 
     async fn exchange(&self, endpoint: &str, request: &Request<'_>, token: Option<&Token>) -> Result<Answer, Missed> {
@@ -304,7 +308,6 @@ impl Client {
             Payload::None => builder,
             Payload::Empty => builder.header(header::CONTENT_LENGTH, 0),
             Payload::Json(value) => builder.json(value),
-            Payload::Chunk(chunk) => return self.exchange_chunk(builder, chunk).await,
         };
         let limit = Duration::from_millis(self.settings.request_timeout_ms);
         let work = self.converse(builder.timeout(limit));
@@ -312,23 +315,6 @@ impl Client {
             Missed::Failed(ErrorKind::TimedOut(_)) => Missed::Failed(ErrorKind::TimedOut(limit)),
             other => other,
         })
-    }
-
-    /// Sends a chunk: streamed, without a limit over the whole, given up when nothing moves (C41).
-    async fn exchange_chunk(&self, builder: RequestBuilder, chunk: &ChunkBody<'_>) -> Result<Answer, Missed> {
-        let flow = Arc::new(Flow::new(chunk.taken.clone()));
-        let body = Body::wrap_stream(watched((chunk.open)(), flow.clone()));
-        let part = multipart::Part::stream_with_length(body, chunk.len).file_name(chunk.file_name.to_owned());
-        let part = part.mime_str("application/octet-stream").map_err(|e| Missed::Failed(ErrorKind::Broken(e)))?;
-        let builder = builder.multipart(multipart::Form::new().part("file", part));
-        let outcome = tokio::select! {
-            outcome = self.converse(builder) => outcome,
-            after = flow.stalled(chunk) => Err(Missed::Failed(ErrorKind::Stalled(after))),
-        };
-        match flow.take_failure() {
-            Some(error) => Err(Missed::Failed(ErrorKind::LocalFile(error))),
-            None => outcome,
-        }
     }
 
     async fn converse(&self, builder: RequestBuilder) -> Result<Answer, Missed> {
@@ -353,7 +339,7 @@ impl Client {
         if error.is_timeout() {
             return Missed::Failed(ErrorKind::TimedOut(Duration::ZERO));
         }
-        Missed::Failed(ErrorKind::Broken(error.without_url()))
+        Missed::Failed(ErrorKind::Broken(Box::new(error.without_url())))
     }
 
     /// One debug line for each call (R70), and the span's outcome.
@@ -372,7 +358,6 @@ impl Client {
                 if tracing::enabled!(tracing::Level::DEBUG) {
                     let sent = match &request.payload {
                         Payload::Json(value) => outgoing::summary(&self.redactor, (*value).clone()),
-                        Payload::Chunk(chunk) => format!("<{} bytes>", chunk.len),
                         Payload::None | Payload::Empty => String::new(),
                     };
                     let got = outgoing::answer_summary(&self.redactor, &answer.body);
@@ -392,7 +377,22 @@ impl Client {
     }
 
     fn current_endpoint(&self) -> String {
-        self.endpoint(self.current.load(Ordering::Relaxed))
+        self.current().1
+    }
+
+    /// The endpoint in use, and the number to give to [`Client::go_on_from`].
+    pub(super) fn current(&self) -> (usize, String) {
+        let index = self.current.load(Ordering::Relaxed);
+        (index, self.endpoint(index))
+    }
+
+    pub(super) fn chunk_tls(&self) -> Arc<rustls::ClientConfig> {
+        self.chunk_tls.clone()
+    }
+
+    /// The certificate that was refused last.
+    pub(super) fn take_refusal(&self) -> Option<tls::Refused> {
+        self.pins.take_refusal()
     }
 
     /// `index` counts on and on; the endpoints are gone through in a circle.
@@ -401,7 +401,7 @@ impl Client {
     }
 
     /// Moves on, unless another call has done so already.
-    fn go_on_from(&self, index: usize) {
+    pub(super) fn go_on_from(&self, index: usize) {
         let next = index.wrapping_add(1);
         let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
@@ -414,14 +414,14 @@ impl Client {
     }
 
     /// The `Host` header: the URL's host, with the port only when it is neither 80 nor 443 (`fisheye.md` 1.1).
-    fn host_of(&self, endpoint: &str) -> String {
+    pub(super) fn host_of(&self, endpoint: &str) -> String {
         match self.settings.port {
             80 | 443 => endpoint.to_owned(),
             port => format!("{endpoint}:{port}"),
         }
     }
 
-    fn note_date(&self, headers: &HeaderMap) {
+    pub(super) fn note_date(&self, headers: &HeaderMap) {
         let date = headers.get(header::DATE).and_then(|date| date.to_str().ok());
         if let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()) {
             let skew = date.timestamp().as_second().saturating_sub(Timestamp::now().as_second());

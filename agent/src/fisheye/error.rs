@@ -39,7 +39,7 @@ pub enum ErrorKind {
     Stalled(Duration),
     /// The connection broke after the request, or a part of it, was sent.
     #[error("the connection broke")]
-    Broken(#[source] reqwest::Error),
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The server said no.
     #[error("{0}")]
     Refused(Refusal),

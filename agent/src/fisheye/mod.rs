@@ -11,14 +11,15 @@ mod error;
 mod jobs;
 mod session;
 mod types;
+mod wire;
 
-pub use api::ChunkAddress;
 pub(crate) use backoff::backoff;
 pub use call::{Call, Repeat};
-pub use chunk::{ChunkBody, Pieces};
+pub use chunk::{ChunkAddress, ChunkOutcome, ChunkRequest, Stale};
 pub use client::Client;
 pub use error::{Error, ErrorKind, Refusal};
 pub use jobs::{JobEnd, JobFailure, JobState, JobWatch};
 pub use types::{
     ChunkAck, Created, HostInfo, Image, Job, Policy, Vds, Vlan, Vm, VmNic, Volume, VolumeInfo, same_image_name,
 };
+pub use wire::{Line, Patience, Wire, WireError};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Carried, SurrenderRecord, Tail,
-    record::{CancelRecord, Chunks, DecideRecord, HoldRecord, Record, StartRecord},
+    record::{CancelRecord, Chunks, DecideRecord, HoldRecord, Record, StartRecord, TuneRecord},
 };
 
 /// A job as its journal tells it.
@@ -27,6 +27,8 @@ pub struct Folded {
     pub cancels: Vec<CancelRecord>,
     /// The newest pause or resume of the newest epoch.
     pub hold: Option<HoldRecord>,
+    /// The newest wishes about the upload.
+    pub tune: Option<TuneRecord>,
     /// The newest answer to a question of the newest epoch.
     pub decision: Option<DecideRecord>,
     /// The newest order to let go of the newest epoch.
@@ -80,6 +82,7 @@ impl Folded {
             }
             Record::Cancel(cancel) => self.cancels.push(cancel),
             Record::Hold(hold) => self.hold = Some(hold),
+            Record::Tune(tune) => self.tune = Some(tune),
             Record::Decide(decision) => self.decision = Some(decision),
             Record::Surrender(surrender) => self.surrender = Some(surrender),
             Record::Moved(epoch) => self.moved = self.start.as_ref().is_some_and(|start| start.epoch == epoch),

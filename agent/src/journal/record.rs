@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Carried, Chunk, SurrenderRecord};
+use crate::upload::Tuning;
 
 /// The longest line, bytes. A plan (256 KiB) and its sealed secrets (64 KiB) fit with room to spare.
 pub const LINE_MAX: usize = 1 << 20;
@@ -32,6 +33,8 @@ pub enum Record {
     Cancel(CancelRecord),
     /// An operator wants the job held, or let go on.
     Hold(HoldRecord),
+    /// An operator wants the upload to go otherwise.
+    Tune(TuneRecord),
     /// An operator has answered the job's question.
     Decide(DecideRecord),
     /// An operator moves the job to another agent.
@@ -118,6 +121,17 @@ pub struct HoldRecord {
     pub by: String,
     /// Why; may be empty.
     pub reason: String,
+}
+
+/// Wishes about the upload. The newest ones hold, over all epochs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TuneRecord {
+    /// The order's number.
+    pub order: u64,
+    /// The epoch in which they were given.
+    pub epoch: u32,
+    /// All of them.
+    pub tuning: Tuning,
 }
 
 /// The answer to a job's question.

@@ -99,6 +99,7 @@ impl Runner {
                 let record = HoldRecord { order: order.number, epoch: order.epoch, hold: false, by, reason };
                 self.hold(job, record).await
             }
+            Some(Kind::TuneUpload(wishes)) => self.tune(job, (order.number, order.epoch), wishes).await,
             Some(Kind::Retry(retry)) => {
                 let trace = admit(order.trace);
                 self.retry(job, order.number, order.epoch, retry, trace).await

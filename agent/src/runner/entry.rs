@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 use super::lock;
 use crate::{
     joblog::JobLog,
-    journal::{CancelRecord, DecideRecord, Folded, HoldRecord, Journal, StartRecord, SurrenderRecord},
+    journal::{CancelRecord, DecideRecord, Folded, HoldRecord, Journal, StartRecord, SurrenderRecord, TuneRecord},
+    upload::Tuning,
 };
 
 /// Cancel orders of one job that are remembered.
 const CANCELS_MAX: usize = 16;
 /// Surrenders whose end is told; the newest one holds.
 const SURRENDERS_MAX: usize = 16;
-/// Pauses, resumes and decisions whose end is told; the controller closes all orders of a job with the job.
+/// Pauses, resumes, wishes and decisions whose end is told; the controller closes all orders of a job with the job.
 const HOLDS_MAX: usize = 64;
 
 /// One job.
@@ -39,8 +40,9 @@ struct State {
     trace: TraceContext,
     cancels: Vec<CancelRecord>,
     hold: Option<HoldRecord>,
+    tune: Option<TuneRecord>,
     decision: Option<DecideRecord>,
-    /// Numbers of all pauses, resumes and decisions, to be told as done at the end.
+    /// Numbers of all pauses, resumes, wishes and decisions, to be told as done at the end.
     holds: Vec<u64>,
     surrender: Option<SurrenderRecord>,
     /// Numbers of all surrenders, to be told as done at the end.
@@ -56,6 +58,7 @@ impl Entry {
         let mut state = State {
             cancels: folded.cancels.clone(),
             hold: folded.hold.clone(),
+            tune: folded.tune.clone(),
             decision: folded.decision.clone(),
             surrender: folded.surrender.clone(),
             surrenders: folded.surrender.iter().map(|surrender| surrender.order).collect(),
@@ -131,6 +134,23 @@ impl Entry {
             state.holds.push(hold.order);
         }
         state.hold = Some(hold);
+    }
+
+    /// The newest wishes about the upload; the number of their order is 0 when there were none.
+    pub(super) fn tuning(&self) -> (u64, Tuning) {
+        lock(&self.state).tune.as_ref().map(|tune| (tune.order, tune.tuning.clone())).unwrap_or_default()
+    }
+
+    /// Remembers wishes about the upload, and puts them into effect.
+    pub(super) fn note_tuning(&self, tune: TuneRecord) {
+        let mut state = lock(&self.state);
+        if let Some(log) = &state.log {
+            log.tune(tune.tuning.clone());
+        }
+        if state.holds.len() < HOLDS_MAX {
+            state.holds.push(tune.order);
+        }
+        state.tune = Some(tune);
     }
 
     /// Whether this answer has been taken.

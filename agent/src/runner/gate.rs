@@ -65,6 +65,7 @@ fn is_only_told(entry: &Entry, order: &v1::Order) -> bool {
         Some(Kind::Retry(_) | Kind::TakeOver(_)) => order.epoch == tail.epoch && entry.start_order() == number,
         Some(Kind::Cancel(_)) => over || entry.knows_cancel(number),
         Some(Kind::Pause(_) | Kind::Resume(_)) => over || entry.newest_hold() >= number,
+        Some(Kind::TuneUpload(_)) => over || entry.tuning().0 >= number,
         Some(Kind::Decide(_)) => entry.knows_decision(number),
         Some(Kind::Surrender(_)) => over || entry.knows(number),
         None => false,

@@ -1,12 +1,16 @@
-//! Orders that hold a job, let it go on, or answer its question: on disk, then in effect.
+//! Orders that hold a job, let it go on, steer its upload, or answer its question: on disk, then in effect.
 
-use gantry_proto::{Code, JobId, error::causes, v1::OrderStage};
+use gantry_proto::{
+    Code, JobId,
+    error::causes,
+    v1::{self, OrderStage},
+};
 
 use super::{
     Runner,
-    accept::{Refused, other_epoch, refused},
+    accept::{Refused, other_epoch, refused, words},
 };
-use crate::journal::{DecideRecord, HoldRecord};
+use crate::journal::{DecideRecord, HoldRecord, TuneRecord};
 
 impl Runner {
     /// A pause or a resume: on disk, then in effect at the next safe point.
@@ -27,6 +31,38 @@ impl Runner {
         written.map_err(|error| refused(Code::Internal, format!("the order cannot be written down: {error}")))?;
         tracing::info!(job = %id, order = record.order, hold = record.hold, by = %record.by, "a job is held or goes on");
         entry.note_hold(record);
+        Ok(OrderStage::Applied)
+    }
+
+    /// Wishes about the upload, beside the earlier ones: on disk, then in effect at once.
+    pub(super) async fn tune(
+        &self,
+        id: JobId,
+        (order, epoch): (u64, u32),
+        wishes: v1::TuneUploadOrder,
+    ) -> Result<OrderStage, Refused> {
+        let entry = self.entry(id).ok_or_else(|| refused(Code::JobNotFound, "the agent does not have this job"))?;
+        let tail = entry.journal.tail();
+        if epoch != tail.epoch {
+            return Err(other_epoch(epoch, tail.epoch));
+        }
+        if tail.finished {
+            return Ok(OrderStage::Done);
+        }
+        let (newest, mut tuning) = entry.tuning();
+        if newest >= order {
+            return Ok(OrderStage::Applied);
+        }
+        tuning.limit_bytes_per_s = wishes.limit_bytes_per_s.or(tuning.limit_bytes_per_s);
+        tuning.in_flight = wishes.in_flight.or(tuning.in_flight);
+        tuning.paused = wishes.paused.unwrap_or(tuning.paused);
+        tuning.by = words(&wishes.by);
+        let record = TuneRecord { order, epoch, tuning };
+        let write = record.clone();
+        let written = entry.journal.on_disk(move |journal| journal.tune(write)).await;
+        written.map_err(|error| refused(Code::Internal, format!("the order cannot be written down: {error}")))?;
+        tracing::info!(job = %id, order, tuning = %record.tuning, by = %record.tuning.by, "an upload is steered");
+        entry.note_tuning(record);
         Ok(OrderStage::Applied)
     }
 

@@ -103,6 +103,11 @@ impl Chunks {
         self.doubtful
     }
 
+    /// Whether chunks are sent again that the server still names: each answer then tells whether to go on with it.
+    pub fn is_in_round(&self) -> bool {
+        self.round_of.is_some()
+    }
+
     /// The next chunk to send; `None` when those in flight have to come back first, or there is nothing left.
     pub fn take_next(&mut self) -> Option<u64> {
         if self.todo.is_empty() && self.in_flight.is_empty() {
@@ -113,10 +118,10 @@ impl Chunks {
         Some(index)
     }
 
-    /// A chunk was acknowledged, with the server's newest `to_upload`.
-    pub fn acknowledge(&mut self, index: u64, named: Option<Vec<i64>>) {
+    /// A chunk was acknowledged, with the server's newest `to_upload`. Whether it was for the first time.
+    pub fn acknowledge(&mut self, index: u64, named: Option<Vec<i64>>) -> bool {
         self.in_flight.remove(&index);
-        self.acknowledged.insert(index);
+        let is_first = self.acknowledged.insert(index);
         let still_named =
             named.as_ref().is_some_and(|list| list.iter().any(|named| u64::try_from(*named) == Ok(index)));
         self.named = named;
@@ -127,6 +132,7 @@ impl Chunks {
             self.todo.clear();
             self.rounds_left = 0;
         }
+        is_first
     }
 
     fn next_round(&mut self) {
@@ -256,7 +262,7 @@ mod tests {
         let mut chunks = plan(None);
         let first: Vec<u64> = std::iter::from_fn(|| chunks.take_next()).collect();
         assert_eq!(first, [0, 1, 2, 3, 4]);
-        first.into_iter().rev().for_each(|index| chunks.acknowledge(index, None));
+        assert!(first.into_iter().rev().all(|index| chunks.acknowledge(index, None)));
         assert_eq!((chunks.take_next(), chunks.done()), (None, 5));
     }
 

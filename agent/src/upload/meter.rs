@@ -93,7 +93,7 @@ fn percent(done: u64, total: u64) -> f64 {
 }
 
 /// Bytes in binary units.
-pub(super) fn human(bytes: f64) -> String {
+pub(crate) fn human(bytes: f64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes.max(0.0);
     let mut unit = 0;

@@ -1,15 +1,26 @@
-//! Brings the ISO's bytes into an upload volume: what to send next ([`Chunks`]), reading and hashing ([`Source`]),
-//! speed and ETA ([`Meter`]), and the loop over it ([`send`]). Knows Fisheye's chunk call and no other one.
+//! Brings the ISO's bytes into an upload volume: what to send next ([`Chunks`]), how many at a time ([`Width`]), the
+//! threads that read, hash and send, speed and ETA ([`Meter`]), and the loop over it ([`send`]). Knows Fisheye's chunk call
+//! and no other one.
 
 mod chunks;
+mod crew;
 mod meter;
 mod reader;
 mod send;
+mod slot;
+mod throttle;
+mod times;
+mod tuning;
 mod unfinished;
+mod width;
 
 pub use chunks::{ChunkPlanError, Chunks};
 pub use meter::Meter;
-pub use reader::{Sending, Source, WholeHash};
+pub(crate) use meter::human;
+pub use reader::Source;
 pub(crate) use send::changed;
-pub use send::{Broken, Upload};
+pub use send::{Broken, Filled, Upload};
+pub use times::Times;
+pub use tuning::Tuning;
 pub use unfinished::Unfinished;
+pub use width::Width;

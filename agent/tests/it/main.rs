@@ -32,3 +32,4 @@ mod taken_over;
 mod taken_over_steps;
 mod undo;
 mod upload;
+mod wide;

@@ -121,6 +121,8 @@ impl Site {
         settings.timing.time_scale = SCALE;
         settings.iso.min_bytes = 1;
         settings.iso.piece_bytes = 10_000;
+        // One by one, so that it can be foreseen which chunk comes when; `wide.rs` has the others.
+        settings.upload.in_flight = 1;
         settings.fisheye.port = sim.fisheye_port();
         settings.fisheye.stall_timeout_ms = 300;
         settings.fisheye.request_timeout_ms = 1_500;

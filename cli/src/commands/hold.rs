@@ -1,11 +1,11 @@
-//! `ctl pause` and `ctl resume`: hold a job at a safe point, let it go on.
+//! `ctl pause` and `ctl resume`: hold a job at a safe point, let it go on; `ctl upload`: steer its upload.
 
 use gantry_proto::v1::{self, JobState};
 use serde_json::json;
 
 use super::Cx;
 use crate::{
-    args::{Format, Job, Pause},
+    args::{Format, Job, Pause, Upload},
     exit::Failure,
     jobref,
     render::json,
@@ -29,6 +29,21 @@ pub(crate) async fn resume(cx: &Cx, args: &Job) -> Result<(), Failure> {
     let id = jobref::resolve(&client, &args.job).await?;
     let job = client.resume(&id.to_string()).await?;
     tell(cx, &job, &format!("job {id}: it goes on{}\nfollow it:  ctl watch {id}\n", when(&job)))
+}
+
+/// Asks for the upload to go otherwise.
+pub(crate) async fn upload(cx: &Cx, args: &Upload) -> Result<(), Failure> {
+    let client = cx.connect().await?;
+    let id = jobref::resolve(&client, &args.job.job).await?;
+    let request = v1::TuneUploadRequest {
+        job_id: id.to_string(),
+        limit_bytes_per_s: args.limit,
+        in_flight: args.in_flight,
+        paused: (args.pause || args.resume).then_some(args.pause),
+        request_id: String::new(),
+    };
+    let job = client.tune_upload(request).await?;
+    tell(cx, &job, &format!("upload of job {id}: asked for{}\nfollow it:  ctl watch {id}\n", when(&job)))
 }
 
 fn tell(cx: &Cx, job: &v1::Job, text: &str) -> Result<(), Failure> {

@@ -50,6 +50,25 @@ async fn pause_claims_nothing_before_the_job_is_held() {
 }
 
 #[tokio::test]
+async fn an_upload_is_steered_by_what_is_wished_for_and_nothing_else() {
+    let fake = fake(JobState::Running).await;
+    for args in [&["--limit", "40MiB/s"][..], &["--in-flight", "auto", "--resume"], &["--pause", "--limit", "none"]] {
+        let ran = ctl(fake.home(), &[&["upload", "1b0c"], args].concat()).await;
+        assert!(ran.code == 0 && ran.out.contains("asked for"), "{ran:?}");
+    }
+    let orders = fake.state.lock().unwrap().orders.clone();
+    assert_eq!(
+        orders,
+        ["upload Some(41943040) None None", "upload None Some(0) Some(false)", "upload Some(0) None Some(true)"]
+    );
+    for wrong in [&[][..], &["--limit", "fast"], &["--in-flight", "17"], &["--pause", "--resume"]] {
+        let ran = ctl(fake.home(), &[&["upload", "1b0c"], wrong].concat()).await;
+        assert_eq!(ran.code, 2, "{wrong:?} {ran:?}");
+    }
+    assert_eq!(fake.state.lock().unwrap().orders.len(), 3);
+}
+
+#[tokio::test]
 async fn retry_names_what_is_kept_redone_and_blocked() {
     let fake = fake(JobState::Failed).await;
     let step = |step: &str, fate: StepFate, reason: &str| v1::StepVerdict {

@@ -353,6 +353,17 @@ impl JobService for Service {
         Ok(Response::new(v1::ResumeJobResponse { job: Some(state.job.clone()) }))
     }
 
+    async fn tune_upload(
+        &self,
+        request: Request<v1::TuneUploadRequest>,
+    ) -> Result<Response<v1::TuneUploadResponse>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        let v1::TuneUploadRequest { limit_bytes_per_s, in_flight, paused, .. } = request.into_inner();
+        state.orders.push(format!("upload {limit_bytes_per_s:?} {in_flight:?} {paused:?}"));
+        Ok(Response::new(v1::TuneUploadResponse { job: Some(state.job.clone()) }))
+    }
+
     async fn retry_job(&self, request: Request<v1::RetryJobRequest>) -> Result<Response<v1::RetryJobResponse>, Status> {
         self.refused()?;
         let mut state = self.state.lock().unwrap();

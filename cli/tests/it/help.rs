@@ -18,6 +18,7 @@ async fn every_command_has_help_with_examples() {
         "watch",
         "cancel",
         "pause",
+        "upload",
         "resume",
         "retry",
         "decide",

@@ -25,6 +25,7 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("/gantry.v1.JobService/CancelJob", Right::Role(Role::Operator)),
     ("/gantry.v1.JobService/PauseJob", Right::Role(Role::Operator)),
     ("/gantry.v1.JobService/ResumeJob", Right::Role(Role::Operator)),
+    ("/gantry.v1.JobService/TuneUpload", Right::Role(Role::Operator)),
     ("/gantry.v1.JobService/RetryJob", Right::Role(Role::Operator)),
     ("/gantry.v1.JobService/SweepJob", Right::Role(Role::Operator)),
     ("/gantry.v1.JobService/DecideJob", Right::Role(Role::Operator)),

@@ -10,6 +10,8 @@ pub mod act {
     pub const PAUSE: &str = "job.pause";
     /// `JobService.ResumeJob`.
     pub const RESUME: &str = "job.resume";
+    /// `JobService.TuneUpload`.
+    pub const TUNE: &str = "job.tune_upload";
     /// `JobService.RetryJob`.
     pub const RETRY: &str = "job.retry";
     /// `JobService.SweepJob`.
@@ -73,6 +75,7 @@ pub const CALLS: &[(&str, Call)] = &[
     ("/gantry.v1.JobService/CancelJob", Call::Acts(act::CANCEL)),
     ("/gantry.v1.JobService/PauseJob", Call::Acts(act::PAUSE)),
     ("/gantry.v1.JobService/ResumeJob", Call::Acts(act::RESUME)),
+    ("/gantry.v1.JobService/TuneUpload", Call::Acts(act::TUNE)),
     ("/gantry.v1.JobService/RetryJob", Call::Acts(act::RETRY)),
     ("/gantry.v1.JobService/SweepJob", Call::Acts(act::SWEEP)),
     ("/gantry.v1.JobService/DecideJob", Call::Acts(act::DECIDE)),

@@ -1,4 +1,4 @@
-//! Pause and resume: the wish is stored, the agent carries it out at a safe point, and only its events say so.
+//! Pause, resume, and wishes about the upload: the wish is stored, the agent carries it out at a safe point, and only its events say so.
 
 use gantry_proto::{Code, v1};
 
@@ -7,6 +7,9 @@ use crate::{
     refusal::Refusal,
     store::{JobRow, OrderKind, Wish, Wished},
 };
+
+/// Chunks that an agent has in flight, at most.
+const IN_FLIGHT_MAX: u32 = 16;
 
 impl Jobs {
     /// Asks for a job to be held at its next safe point.
@@ -26,6 +29,26 @@ impl Jobs {
     pub async fn resume(&self, row: &JobRow, by: &str, request: &str) -> Result<JobRow, Refusal> {
         let kind = v1::order::Kind::Resume(v1::ResumeOrder { by: by.to_owned() });
         self.hold(row, OrderKind::Resume, kind, request).await
+    }
+
+    /// Steers the upload of a job, which may be before it or at work.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`] without a wish or with one that no agent can fulfil; else as for a pause.
+    pub async fn tune_upload(
+        &self,
+        row: &JobRow,
+        wishes: v1::TuneUploadOrder,
+        request: &str,
+    ) -> Result<JobRow, Refusal> {
+        if wishes.limit_bytes_per_s.is_none() && wishes.in_flight.is_none() && wishes.paused.is_none() {
+            return Err(Refusal::new(Code::BadRequest, "nothing is wished for: a limit, chunks in flight, or a pause"));
+        }
+        if wishes.in_flight.is_some_and(|count| count > IN_FLIGHT_MAX) {
+            let message = format!("at most {IN_FLIGHT_MAX} chunks can be in flight");
+            return Err(Refusal::new(Code::BadRequest, message));
+        }
+        self.hold(row, OrderKind::TuneUpload, v1::order::Kind::TuneUpload(wishes), request).await
     }
 
     async fn hold(

@@ -95,6 +95,20 @@ impl OperatorApi {
         Ok(v1::ResumeJobResponse { job: Some(self.jobs.describe(&row)) })
     }
 
+    pub(super) async fn tune(
+        &self,
+        act: &mut Act,
+        request: v1::TuneUploadRequest,
+    ) -> Result<v1::TuneUploadResponse, Status> {
+        let v1::TuneUploadRequest { job_id, limit_bytes_per_s, in_flight, paused, request_id } = request;
+        let row = self.job(act, &job_id, &request_id).await?;
+        let wishes = v1::TuneUploadOrder { by: String::new(), limit_bytes_per_s, in_flight, paused };
+        act.about().detail = told(&wishes);
+        let by = act.asked().await?;
+        let row = self.jobs.tune_upload(&row, v1::TuneUploadOrder { by, ..wishes }, &request_id).await?;
+        Ok(v1::TuneUploadResponse { job: Some(self.jobs.describe(&row)) })
+    }
+
     pub(super) async fn retry(
         &self,
         act: &mut Act,
@@ -238,4 +252,12 @@ fn workbook(file_name: &str, overrides: usize) -> String {
 
 fn problems(count: usize) -> String {
     format!("the workbook gives no plan: {count} problems")
+}
+
+/// Wishes about an upload, for the audit log.
+fn told(wishes: &v1::TuneUploadOrder) -> String {
+    let limit = wishes.limit_bytes_per_s.map(|limit| format!("limit {limit} B/s"));
+    let in_flight = wishes.in_flight.map(|count| format!("in flight {count}"));
+    let paused = wishes.paused.map(|paused| if paused { "paused" } else { "resumed" }.to_owned());
+    limit.into_iter().chain(in_flight).chain(paused).collect::<Vec<_>>().join(", ")
 }

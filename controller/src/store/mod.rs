@@ -199,7 +199,7 @@ pub struct Wish {
     pub job: JobId,
     /// See [`Cancel::request`].
     pub request: String,
-    /// [`OrderKind::Pause`], [`OrderKind::Resume`] or [`OrderKind::Decide`].
+    /// [`OrderKind::Pause`], [`OrderKind::Resume`], [`OrderKind::TuneUpload`] or [`OrderKind::Decide`].
     pub kind: OrderKind,
     /// The order; number and epoch are given by the store.
     pub order: v1::Order,
@@ -253,6 +253,8 @@ pub enum OrderKind {
     Pause,
     /// Let a held job go on.
     Resume,
+    /// Steer a job's upload.
+    TuneUpload,
     /// Begin the next epoch of a job that has ended.
     Retry,
     /// Answer the question of a job that cannot decide.

@@ -1,21 +1,19 @@
 //! What a cluster answers, through the real client over loopback: envelopes, lists and their pages, chunks, jobs, logins.
 //! The first byte chooses the call.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, LazyLock, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
-use bytes::Bytes;
 use gantry_agent::{
     Settings,
-    fisheye::{ChunkAddress, ChunkBody, Client, Error, JobEnd, JobWatch, Pieces, Volume, same_image_name},
+    fisheye::{
+        ChunkAddress, ChunkOutcome, Client, Error, JobEnd, JobWatch, Patience, Volume, Wire, WireError, same_image_name,
+    },
     upload::Chunks,
 };
 use gantry_proto::{Redactor, error::causes};
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     input::choice,
@@ -124,18 +122,30 @@ fn planned(volume: &Volume) {
 }
 
 async fn chunk(client: &Client) -> Result<(), Error> {
-    let open = || -> Pieces { Box::pin(tokio_stream::iter([Ok(Bytes::from_static(b"chunk"))])) };
-    let patience = Duration::from_secs(10);
-    let body = ChunkBody {
-        len: 5,
-        file_name: "an image.iso",
-        open: &open,
-        taken: Arc::new(AtomicU64::new(0)),
-        stall: patience,
-        answer: patience,
-    };
     let at = ChunkAddress { zbs_volume_id: "a-volume", image_uuid: "an-image", chunk_num: 3 };
-    let ack = client.upload_chunk(at, &body).await?;
-    assert_eq!(ack.chunk_num, Some(3));
+    let line = client.chunk_line().await?;
+    let endpoint = line.endpoint.clone();
+    let request = client.chunk_request(&endpoint, at, (5, "an image.iso"), None).await?;
+    let (head, tail) = (request.head.clone(), request.tail.clone());
+    let answer = spawn_blocking(move || {
+        let limit = Duration::from_secs(10);
+        let mut patience = Patience::new(CancellationToken::new(), limit, 0);
+        let mut wire = Wire::open(line, limit, &mut patience)?;
+        for part in [&head[..], b"chunk", &tail] {
+            wire.send(part, &mut patience)?;
+        }
+        let (answer, _) = wire.answer(1 << 20, &mut patience)?;
+        assert!(answer.body.len() <= 1 << 20);
+        let _again = wire.has_news();
+        Ok::<_, WireError>(answer)
+    });
+    let span = client.chunk_span(&endpoint, 1);
+    match client.chunk_outcome(at, request, answer.await.unwrap(), (&span, Duration::ZERO)) {
+        ChunkOutcome::Acknowledged(ack) => assert_eq!(ack.chunk_num, Some(3)),
+        ChunkOutcome::LoggedOut(stale) => {
+            client.chunk_request(&endpoint, at, (5, "an image.iso"), Some(&stale)).await?;
+        }
+        ChunkOutcome::Failed(error) => return Err(error),
+    }
     Ok(())
 }

@@ -106,6 +106,10 @@ mode! {
     ChunkOrder { #[default] Any, Ascending }
 }
 mode! {
+    /// How many chunks of a volume may be on their way at once.
+    AtOnce { #[default] Any, One }
+}
+mode! {
     /// The shape of the image list.
     ImageList { #[default] Images, Entities, Array, Items, List, Records, Results, Null }
 }
@@ -190,6 +194,8 @@ pub struct Modes {
     pub unique_image_names: bool,
     /// Chunk order.
     pub chunk_order: ChunkOrder,
+    /// Chunks at once.
+    pub chunks_at_once: AtOnce,
     /// Re-sent chunks of finished images.
     pub resend: Resend,
     /// Seconds an unfinished volume lives after its last chunk; 0 = for ever.
@@ -273,6 +279,7 @@ impl Default for Modes {
             md5: Md5::default(),
             unique_image_names: false,
             chunk_order: ChunkOrder::default(),
+            chunks_at_once: AtOnce::default(),
             resend: Resend::default(),
             volume_ttl_s: 0,
             no_image_path: false,

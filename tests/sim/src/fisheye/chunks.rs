@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{MULTIPART_OVERHEAD, envelope};
 use crate::core::Core;
-use crate::modes::{ChunkOrder, Resend, ToUpload};
+use crate::modes::{AtOnce, ChunkOrder, Resend, ToUpload};
 use crate::net::{Marks, Notes};
 use crate::store::ChunkWriter;
 use crate::world::{Image, ImageState};
@@ -50,6 +50,34 @@ struct Target {
     before: Option<String>,
 }
 
+/// A chunk that is being received, as long as it lives.
+struct Receiving<'a> {
+    core: &'a Core,
+    image: &'a str,
+}
+
+impl<'a> Receiving<'a> {
+    fn begin(core: &'a Core, image: &'a str) -> Result<Self, Response> {
+        let one_only = core.modes().chunks_at_once == AtOnce::One;
+        let mut world = core.world();
+        let found = world.images.get_mut(image).ok_or_else(|| envelope::not_found(core, "image"))?;
+        if one_only && found.receiving > 0 {
+            return Err(envelope::refused(core, StatusCode::CONFLICT, "REST_UNKNOWN_ERROR", "the volume is busy"));
+        }
+        found.receiving += 1;
+        found.most_at_once = found.most_at_once.max(found.receiving);
+        Ok(Self { core, image })
+    }
+}
+
+impl Drop for Receiving<'_> {
+    fn drop(&mut self) {
+        if let Some(image) = self.core.world().images.get_mut(self.image) {
+            image.receiving = image.receiving.saturating_sub(1);
+        }
+    }
+}
+
 async fn take(
     core: &Core,
     notes: &Notes,
@@ -59,6 +87,7 @@ async fn take(
     body: Body,
 ) -> Result<Response, Response> {
     let target = target(core, query)?;
+    let _receiving = Receiving::begin(core, &target.image)?;
     let boundary = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary = boundary.and_then(|value| multer::parse_boundary(value).ok());
     let boundary = boundary.ok_or_else(|| envelope::form_error(core, "file", "the body is not multipart/form-data"))?;
@@ -239,6 +268,8 @@ mod tests {
             foreign: false,
             repeat: None,
             activity: 0,
+            receiving: 0,
+            most_at_once: 0,
         }
     }
 

@@ -56,6 +56,12 @@ pub struct Image {
     pub repeat: Option<u64>,
     /// Counts stored chunks, for expiry.
     pub activity: u64,
+    /// Chunks that are being received.
+    #[serde(skip)]
+    pub receiving: u32,
+    /// Chunks that were being received at a time, at most.
+    #[serde(skip)]
+    pub most_at_once: u32,
 }
 
 /// How far an image is.
@@ -131,6 +137,8 @@ impl World {
             foreign: false,
             repeat: None,
             activity: 0,
+            receiving: 0,
+            most_at_once: 0,
         };
         self.images.insert(image.uuid.clone(), image.clone());
         self.watch_expiry(core, &image.uuid);
@@ -237,6 +245,8 @@ impl World {
                 foreign: true,
                 repeat: None,
                 activity: 0,
+                receiving: 0,
+                most_at_once: 0,
                 uuid: uuid.clone(),
             };
             self.images.insert(uuid, image);

@@ -107,7 +107,12 @@ impl Operation for Report {
                 Ok(Some(cx.drop_move(row, &report.why).await?))
             }
             (
-                OrderKind::Pause | OrderKind::Resume | OrderKind::Decide | OrderKind::Surrender | OrderKind::TakeOver,
+                OrderKind::Pause
+                | OrderKind::Resume
+                | OrderKind::TuneUpload
+                | OrderKind::Decide
+                | OrderKind::Surrender
+                | OrderKind::TakeOver,
                 v1::OrderStage::Refused,
             ) => Ok(Some(row)),
             (OrderKind::Start, v1::OrderStage::Refused) if row.progress.last_seq == 0 => {
