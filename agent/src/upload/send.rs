@@ -514,7 +514,7 @@ mod tests {
     fn the_answer_gets_more_time_where_the_server_is_slow() {
         assert_eq!(patience(8 << 20, None), Duration::from_secs(256));
         assert_eq!(patience(64 << 10, None), Duration::from_secs(4));
-        assert_eq!(patience(8 << 20, Some(8.0 * (4 << 20) as f64), 1), Duration::from_secs(1));
+        assert_eq!(patience(8 << 20, Some(8.0 * (4 << 20) as f64)), Duration::from_secs(1));
         assert_eq!(patience(8 << 20, Some(1.0)), Duration::from_secs(256));
     }
 }
