@@ -4,6 +4,7 @@
 //! simulator takes a minute instead of an hour. Time-outs of real sockets are never scaled.
 
 mod doctor;
+mod iso;
 mod proxy;
 
 use std::{
@@ -17,6 +18,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use doctor::Doctor;
+pub use iso::Iso;
 pub use proxy::Proxy;
 
 /// Name of the settings file in the data directory when none is named.
@@ -163,6 +165,7 @@ impl Settings {
         if self.link.retry_cap_ms < self.link.retry_first_ms {
             return bad("link.retry_cap_ms", &self.link.retry_cap_ms, "it must not be less than link.retry_first_ms");
         }
+        self.iso.check()?;
         self.link.proxy.check()?;
         self.doctor.check()
     }
@@ -176,24 +179,6 @@ fn read(file: &Path) -> Result<Settings, ConfigError> {
     }
     let text = fs::read_to_string(file).map_err(failed)?;
     toml::from_str(&text).map_err(|error| ConfigError::Form(name(), Box::new(error)))
-}
-
-/// The ISO files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Iso {
-    /// Smaller files are refused (R12); lower for rehearsals. Bytes.
-    pub min_bytes: u64,
-    /// How often the directory is looked at.
-    pub scan_s: u64,
-    /// Pieces in which the file is read and sent. Bytes.
-    pub piece_bytes: usize,
-}
-
-impl Default for Iso {
-    fn default() -> Self {
-        Self { min_bytes: 1 << 30, scan_s: 30, piece_bytes: 256 << 10 }
-    }
 }
 
 /// How a server's self-signed certificate is treated.
