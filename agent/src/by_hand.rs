@@ -142,7 +142,9 @@ fn remarks(size: u64, looked: &Result<crate::iso::Contents, VolumeError>, settin
                 Some(true) => {}
                 Some(false) => remarks
                     .push("the guest tools are missing (no SMTX_VM_TOOLS_INSTALL.sh in its root directory)".to_owned()),
-                None => remarks.push("its root directory cannot be read, so the guest tools cannot be found".to_owned()),
+                None => {
+                    remarks.push("its root directory cannot be read, so the guest tools cannot be found".to_owned())
+                }
             }
             if contents.missing_bytes > 0 {
                 remarks.push(format!("it seems to be cut short: {} bytes are missing", contents.missing_bytes));

@@ -16,6 +16,7 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use gantry_proto::{plan::IsoChoice, v1::IsoFile};
@@ -120,6 +121,15 @@ impl Identity {
             mtime_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
             ctime_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+
+    /// How long ago the file was changed last; nothing when that is yet to come by this machine's clock. Each write shows
+    /// in ctime, which nobody can set; mtime comes with a copy.
+    pub fn age(&self) -> Duration {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
+        let nanos = now.saturating_sub(self.ctime_ns).max(0);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
     /// Of the file that lies there now.

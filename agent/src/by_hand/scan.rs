@@ -74,7 +74,7 @@ impl Scan {
 async fn fill(inventory: &Inventory, found: &Found) -> Result<(Digests, f64), Failure> {
     let (read, cancel, begun) = (Arc::new(AtomicU64::new(0)), CancellationToken::new(), Instant::now());
     let work = inventory.fill(found, read.clone(), &cancel);
-    let filled = interruptible(&cancel, bar::watch(found.identity.size, &read, work)).await?;
+    let filled = bar::watch(found.identity.size, &read, interruptible(&cancel, work)).await?;
     let digests = filled.map_err(|error| match error {
         HashError::Cancelled => Failure::Interrupted,
         error => Failure::Hash(found.path.clone(), error),
@@ -92,9 +92,7 @@ impl Scanned {
         );
         let read = self.seconds.map_or_else(
             || "nothing: the inventory has it already".to_owned(),
-            |seconds| {
-                format!("in {seconds:.1} s, {:.0} MiB/s", bytes as f64 / f64::from(1 << 20) / seconds.max(1e-3))
-            },
+            |seconds| format!("in {seconds:.1} s, {:.0} MiB/s", bytes as f64 / f64::from(1 << 20) / seconds.max(1e-3)),
         );
         format!(
             "file     {}\nversion  {} ({} {})\nsize     {bytes} bytes ({})\nsha256   {}\nmd5      {}\nchunks   {chunks}\n\

@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     io,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use gantry_proto::error::causes;
@@ -124,9 +124,35 @@ impl Ahead {
 }
 
 /// Whether the file has not been written to for so long: by the clock, or, as clocks are set, as far as we have seen it
-/// ourselves. Each write shows in ctime, which nobody can set; mtime comes with a copy.
+/// ourselves.
 fn rests(found: &Found, since: Instant, settle: Duration) -> bool {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let nanos = |time: Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
-    since.elapsed() >= settle || nanos(now).saturating_sub(found.identity.ctime_ns) >= nanos(settle)
+    since.elapsed() >= settle || found.identity.age() >= settle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_can_be_switched_off() {
+        let mut settings = Settings::default();
+        settings.iso.hash_every_s = 0;
+        hash_ahead(Arc::new(settings), CancellationToken::new()).await;
+    }
+
+    #[test]
+    fn a_file_rests_by_either_clock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cloudtower-v1.a.b.iso");
+        std::fs::write(&path, "abc").unwrap();
+        let (mut found, hour) = (super::super::find(&path).unwrap(), Duration::from_secs(3600));
+        let hours_ago = Instant::now().checked_sub(hour).unwrap();
+        assert!(!rests(&found, Instant::now(), hour));
+        assert!(rests(&found, hours_ago, hour));
+        found.identity.ctime_ns -= 3_600_000_000_000;
+        assert!(rests(&found, Instant::now(), hour));
+        // Written in a future that never comes.
+        found.identity.ctime_ns = i128::MAX;
+        assert!(!rests(&found, Instant::now(), hour) && rests(&found, hours_ago, hour));
+    }
 }

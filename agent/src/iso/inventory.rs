@@ -7,6 +7,7 @@ use std::{
     path::Path,
     sync::{Arc, atomic::AtomicU64},
     thread,
+    time::Duration,
 };
 
 use tokio::{sync::oneshot, task::spawn_blocking};
@@ -23,6 +24,10 @@ use crate::config::{Iso, Settings};
 
 /// The lowest priority: what is hashed ahead takes the time that nobody else wants.
 const IDLE: i32 = 19;
+
+/// Longer than the clock of a file system's times stands still. What is written within one tick has one ctime, so nothing
+/// is read before the tick of the last write is over: a later write then shows.
+const CLOCK_TICK: Duration = Duration::from_millis(20);
 
 /// The known hashes of one agent.
 #[derive(Clone, Debug)]
@@ -160,6 +165,7 @@ impl Inventory {
             return Ok((digests, Ok(())));
         }
         let file = File::open(&found.path)?;
+        thread::sleep(CLOCK_TICK.saturating_sub(found.identity.age()));
         if Identity::of(&file.metadata()?) != found.identity {
             return Err(HashError::Changed);
         }
@@ -194,7 +200,7 @@ fn broken_off<E: std::error::Error + Send + Sync + 'static>(error: E) -> HashErr
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::Ordering, time::Duration};
+    use std::sync::atomic::Ordering;
 
     use tokio::time::timeout;
 
