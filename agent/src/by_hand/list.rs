@@ -12,8 +12,8 @@ use crate::{
     iso::{self, Digests, Directory, Found, Inventory, LeftOut},
 };
 
-pub(super) const HELP: &str =
-    "Newest first; a job that names no file takes the first one. What is left out is listed below, with the reason.
+pub(super) const HELP: &str = "\
+Newest first; a job that names no file takes the first one. What is left out is listed below, with the reason.
 
 Examples:
   agent iso list --config /etc/gantry/agent.toml

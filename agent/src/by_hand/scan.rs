@@ -16,9 +16,11 @@ use crate::{
     iso::{self, Digests, Found, HashError, Inventory},
 };
 
-pub(super) const HELP: &str = "The name must be cloudtower-<version>.<os>.<arch>.iso, and the file an ISO 9660 volume; it may lie anywhere. What the
-inventory knows already is told without reading. It may run beside the agent; run it as the agent's user. Exit code 0: the
-inventory has it; 1: it could not be read or kept; 2: it is no such file; 130: interrupted.
+pub(super) const HELP: &str = "\
+The name must be cloudtower-<version>.<os>.<arch>.iso, and the file an ISO 9660 volume; it may lie anywhere. What the \
+inventory knows already is told without reading. It may run beside the agent, best as the agent's user.
+
+Exit code 0: the inventory has it; 1: it could not be read or kept; 2: it is no such file; 130: interrupted.
 
 Examples:
   agent iso scan /var/lib/gantry-agent/iso/cloudtower-v4.6.2.oe2003.x86_64.iso
