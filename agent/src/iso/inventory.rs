@@ -301,8 +301,13 @@ mod tests {
         assert_eq!(own(), before);
     }
 
-    /// Hashes ahead until some of it is done. Jobs of other tests may come first.
-    async fn begin(inventory: &Inventory, found: &Found, cancel: &CancellationToken) -> (Ahead, Arc<AtomicU64>) {
+    /// Hashes ahead until so many bytes are done. Jobs of other tests may come first.
+    async fn begin(
+        inventory: &Inventory,
+        found: &Found,
+        cancel: &CancellationToken,
+        bytes: u64,
+    ) -> (Ahead, Arc<AtomicU64>) {
         loop {
             let (inventory, found, cancel) = (inventory.clone(), found.clone(), cancel.clone());
             let read = Arc::new(AtomicU64::new(0));
@@ -310,7 +315,7 @@ mod tests {
             let mut ahead: Ahead = Box::pin(async move { inventory.fill_ahead(&found, told, &cancel).await });
             let early = loop {
                 let ended = timeout(Duration::from_millis(1), &mut ahead).await;
-                if ended.is_ok() || read.load(Ordering::Relaxed) > 0 {
+                if ended.is_ok() || read.load(Ordering::Relaxed) >= bytes {
                     break ended.ok();
                 }
             };
@@ -328,7 +333,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (inventory, small) = found(dir.path(), b"abc");
         let (large, cancel) = (endless(dir.path()), CancellationToken::new());
-        let (ahead, _) = begin(&inventory, &large, &cancel).await;
+        let (ahead, _) = begin(&inventory, &large, &cancel, 1).await;
         inventory.digests(&small, Arc::default(), &cancel).await.unwrap();
         assert!(matches!(ahead.await, Err(HashError::Cancelled)));
         assert!(!cancel.is_cancelled());
@@ -339,7 +344,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (inventory, _) = found(dir.path(), b"abc");
         let (large, cancel) = (endless(dir.path()), CancellationToken::new());
-        let (ahead, before) = begin(&inventory, &large, &cancel).await;
+        // Much more than a job reads until it is first looked at.
+        let (ahead, before) = begin(&inventory, &large, &cancel, 64 << 20).await;
         let read = Arc::new(AtomicU64::new(0));
         let mut job = Box::pin(inventory.digests(&large, read.clone(), &cancel));
         while read.load(Ordering::Relaxed) == 0 {
