@@ -5,6 +5,7 @@
 
 mod allow;
 mod doctor;
+mod iso;
 mod proxy;
 mod upload;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use allow::{AllowError, AllowFile, parse_ranges};
 pub use doctor::Doctor;
+pub use iso::Iso;
 pub use proxy::Proxy;
 pub use upload::Upload;
 
@@ -172,6 +174,7 @@ impl Settings {
         if self.link.retry_cap_ms < self.link.retry_first_ms {
             return bad("link.retry_cap_ms", &self.link.retry_cap_ms, "it must not be less than link.retry_first_ms");
         }
+        self.iso.check()?;
         self.link.proxy.check()?;
         self.doctor.check()
     }
@@ -185,24 +188,6 @@ fn read(file: &Path) -> Result<Settings, ConfigError> {
     }
     let text = fs::read_to_string(file).map_err(failed)?;
     toml::from_str(&text).map_err(|error| ConfigError::Form(name(), Box::new(error)))
-}
-
-/// The ISO files.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Iso {
-    /// Smaller files are refused (R12); lower for rehearsals. Bytes.
-    pub min_bytes: u64,
-    /// How often the directory is looked at.
-    pub scan_s: u64,
-    /// Pieces in which the file is read and sent. Bytes.
-    pub piece_bytes: usize,
-}
-
-impl Default for Iso {
-    fn default() -> Self {
-        Self { min_bytes: 1 << 30, scan_s: 30, piece_bytes: 64 << 10 }
-    }
 }
 
 /// How a server's self-signed certificate is treated.

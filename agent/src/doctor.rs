@@ -18,6 +18,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub(crate) use local::size;
 pub use report::{Check, Finding, Report, Verdict};
 
 use crate::config::Settings;

@@ -1,7 +1,14 @@
 //! The CloudTower ISO files on the agent's disk: which there are, which one a job uses, whether it is one (R12,
-//! `flow.md` 1.1 to 1.3). Knows no cluster. Everything here that opens a file blocks, but for [`Inventory::digests`].
+//! `flow.md` 1.1 to 1.3). Knows no cluster. Everything here that opens a file blocks, but for
+//! what is `async`.
 
+mod ahead;
+mod chunks;
+mod directory;
+mod hashing;
 mod inventory;
+mod shelf;
+mod turn;
 mod volume;
 
 use std::{
@@ -9,19 +16,21 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use gantry_proto::{plan::IsoChoice, v1::IsoFile};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use inventory::write_atomically;
-pub use inventory::{Digests, HashError, Inventory};
+pub use ahead::hash_ahead;
+pub use chunks::{ChunkDigests, MOST_CHUNKS};
+pub use directory::{Directory, LeftOut};
+pub use hashing::{Digests, HashError};
+pub use inventory::Inventory;
+pub(crate) use shelf::write_atomically;
 pub use volume::{Contents, VolumeError};
 
 use crate::{config::Settings, facts::IsoFact};
-
-/// Files of the directory that are looked at, at most.
-const MOST_FILES: usize = 1000;
 
 /// What a name tells: `cloudtower-<version>.<os>.<arch>.iso` (R12).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +41,7 @@ pub struct IsoName {
 }
 
 /// Tells whether a file is still the same one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     pub device: u64,
     pub inode: u64,
@@ -114,6 +123,15 @@ impl Identity {
         }
     }
 
+    /// How long ago the file was changed last; nothing when that is yet to come by this machine's clock. Each write shows
+    /// in ctime, which nobody can set; mtime comes with a copy.
+    pub fn age(&self) -> Duration {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
+        let nanos = now.saturating_sub(self.ctime_ns).max(0);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     /// Of the file that lies there now.
     pub fn at(path: &Path) -> io::Result<Self> {
         Ok(Self::of(&std::fs::metadata(path)?))
@@ -132,9 +150,8 @@ pub fn choose(settings: &Settings, choice: &IsoChoice) -> Result<Found, IsoError
     let found = match &choice.file_name {
         Some(name) => named(settings, name)?,
         None => {
-            let newest = |found: &Found| (found.identity.mtime_ns, found.file_name.clone());
-            let none = || IsoError::None(settings.iso_dir.clone());
-            scan(settings)?.into_iter().max_by_key(newest).ok_or_else(none)?
+            let newest = Directory::read(&settings.iso_dir)?.found.into_iter().next();
+            newest.ok_or_else(|| IsoError::None(settings.iso_dir.clone()))?
         }
     };
     match found.identity.size {
@@ -149,18 +166,24 @@ pub fn choose(settings: &Settings, choice: &IsoChoice) -> Result<Found, IsoError
 /// The files that the agent offers, with their hashes as far as they are known already, newest first. What cannot be
 /// read is left out.
 pub fn list(settings: &Settings) -> Vec<IsoFile> {
-    let inventory = Inventory::new(settings);
-    let mut all = scan(settings).unwrap_or_default();
-    all.sort_by_key(|found| std::cmp::Reverse(found.identity.mtime_ns));
-    let file = |found: Found| IsoFile {
-        sha256: inventory.known(&found).map(|digests| digests.sha256).unwrap_or_default(),
+    let all = Directory::read(&settings.iso_dir).unwrap_or_default().found;
+    let known = Inventory::new(settings).known_sha256(&all);
+    let file = |(found, sha256): (Found, Option<String>)| IsoFile {
+        sha256: sha256.unwrap_or_default(),
         name: found.file_name,
         size: found.identity.size,
         version: found.name.version,
         os: found.name.os,
         arch: found.name.arch,
     };
-    all.into_iter().map(file).collect()
+    all.into_iter().zip(known).map(file).collect()
+}
+
+/// The ISO file at any path of this machine (blocking).
+pub fn find(path: &Path) -> Result<Found, IsoError> {
+    let path = std::path::absolute(path).map_err(|source| IsoError::Io { path: path.to_owned(), source })?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    directory::look(path, &name)
 }
 
 /// Looks inside: whether it is an ISO 9660 volume, and whether the guest tools are in its root directory.
@@ -173,28 +196,7 @@ fn named(settings: &Settings, name: &str) -> Result<Found, IsoError> {
     if !only_a_name {
         return Err(IsoError::BadName(name.to_owned()));
     }
-    let path = settings.iso_dir.join(name);
-    let parsed = IsoName::parse(name).ok_or_else(|| IsoError::Pattern(name.to_owned()))?;
-    let metadata = match std::fs::metadata(&path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(IsoError::Missing(path)),
-        Err(source) => return Err(IsoError::Io { path, source }),
-    };
-    if !metadata.is_file() {
-        return Err(IsoError::NotAFile(path));
-    }
-    Ok(Found { path, file_name: name.to_owned(), name: parsed, identity: Identity::of(&metadata) })
-}
-
-/// Every regular file whose name follows the pattern. A missing directory is an empty one.
-fn scan(settings: &Settings) -> Result<Vec<Found>, IsoError> {
-    let entries = match std::fs::read_dir(&settings.iso_dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(IsoError::Io { path: settings.iso_dir.clone(), source }),
-    };
-    let names = entries.take(MOST_FILES).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| named(settings, &name).ok()).collect())
+    directory::look(settings.iso_dir.join(name), name)
 }
 
 #[cfg(test)]

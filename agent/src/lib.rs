@@ -2,9 +2,10 @@
 //! Knows no workbook, no operator and no other agent.
 //!
 //! [`run`] is the whole agent: an [`identity`], a [`runner`] that owns the jobs, and a [`link`] that tells the controller
-//! of them. A job is an [`executor`] that walks the [`pipeline`], and a [`joblog`] over a [`journal`]. [`doctor`]
-//! looks at all that it needs, without any of it.
+//! of them, while ISO files are hashed ahead. A job is an [`executor`] that walks the [`pipeline`], and a [`joblog`] over
+//! a [`journal`]. [`doctor`] looks at all that it needs, without any of it; [`by_hand`] is what an operator does beside it.
 
+pub mod by_hand;
 pub mod cloudtower;
 pub mod config;
 pub mod credentials;
@@ -90,7 +91,7 @@ pub async fn run_steps(
         let written = spawn_blocking(move || fs::write(file, text)).await.map_err(io::Error::other).flatten();
         written.map_err(|error| RunError::Disk("the ready file cannot be written", error))?;
     }
-    link.run(shutdown).await;
+    tokio::join!(link.run(shutdown.clone()), iso::hash_ahead(settings.clone(), shutdown));
     let limit = Duration::from_secs(settings.jobs.drain_limit_s);
     if !runner.shutdown(limit).await {
         tracing::warn!(

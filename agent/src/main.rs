@@ -9,7 +9,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use gantry_agent::{
-    ConfigError, RunError, Settings,
+    ConfigError, RunError, Settings, by_hand,
     config::{AllowError, AllowFile, parse_ranges},
     doctor, enroll, run,
 };
@@ -37,6 +37,7 @@ const EXAMPLES: &str = "Examples:
   agent run --config /etc/gantry/agent.toml
   agent config --config /etc/gantry/agent.toml
   agent doctor --fisheye 192.0.2.10
+  agent iso list --config /etc/gantry/agent.toml
 
 An agent joins once; from then on it renews its certificate by itself. ISO files belong into iso_dir (default: iso in the
 data directory).";
@@ -101,6 +102,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look after the ISO files on this host: hash one ahead of the jobs, list what the agent offers.
+    #[command(subcommand)]
+    Iso(by_hand::Iso),
     /// Print the settings that are in effect, as TOML.
     Config {
         #[command(flatten)]
@@ -132,6 +136,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {}", causes(error.as_ref()).join(": "));
+            if let Some(failure) = error.downcast_ref::<by_hand::Failure>() {
+                return ExitCode::from(failure.exit_code());
+            }
             // 2: what was asked for cannot be; 1: it failed.
             let usage = error.is::<ConfigError>()
                 || error.is::<AllowError>()
@@ -153,6 +160,7 @@ fn carry_out(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         }
         Command::Run { place, ready_file } => serve(place.load()?, ready_file),
         Command::Doctor { place, fisheye, json } => examine(place.load()?, fisheye, json),
+        Command::Iso(verb) => Ok(by_hand::iso(&verb)?),
         Command::Config { place } => {
             print(&toml::to_string(&place.load()?)?)?;
             Ok(ExitCode::SUCCESS)

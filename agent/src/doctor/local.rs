@@ -224,7 +224,7 @@ fn read_for(file: &Path, most: u64, limit: Duration) -> std::io::Result<u64> {
 }
 
 /// Bytes for people.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
         b if b >= f64::from(1 << 30) => format!("{:.1} GiB", b / f64::from(1 << 30)),

@@ -70,8 +70,7 @@ async fn same_file(cx: &StepCx, facts: &mut Facts) -> Result<IsoFact, StepError>
     if identity == Identity::from(&iso) {
         return Ok(iso);
     }
-    let name = iso::IsoName::parse(&iso.file_name).ok_or_else(|| permanent(changed(&iso.file_name)))?;
-    let found = iso::Found { path: iso.path.clone().into(), file_name: iso.file_name.clone(), name, identity };
+    let found = found(&iso, identity).ok_or_else(|| permanent(changed(&iso.file_name)))?;
     let digests = Inventory::new(&cx.settings).digests(&found, Default::default(), &cx.cancel).await;
     match digests {
         Ok(digests) if digests.sha256 == iso.sha256 => {
@@ -158,9 +157,19 @@ async fn send(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(), Broke
     proof::prove(cx, facts, iso, doubtful).await
 }
 
-/// The digests that the chunks must have, where the inventory knows them.
-async fn expected(_cx: &StepCx, _iso: &IsoFact, _chunk_size: u64) -> Option<Vec<[u8; 32]>> {
-    None
+/// The digests that the chunks must have, where the inventory knows them for this chunk size.
+async fn expected(cx: &StepCx, iso: &IsoFact, chunk_size: u64) -> Option<Vec<[u8; 32]>> {
+    let inventory = Inventory::new(&cx.settings);
+    let found = found(iso, Identity::from(iso))?;
+    let known = blocking(move || inventory.known(&found)).await.ok()??;
+    let whole = known.sha256 == iso.sha256;
+    known.chunks.filter(|chunks| whole && chunks.size == chunk_size).map(|chunks| chunks.sha256)
+}
+
+/// The file as the inventory knows it.
+fn found(iso: &IsoFact, identity: Identity) -> Option<iso::Found> {
+    let name = iso::IsoName::parse(&iso.file_name)?;
+    Some(iso::Found { path: iso.path.clone().into(), file_name: iso.file_name.clone(), name, identity })
 }
 
 /// Where the time went.

@@ -16,6 +16,7 @@ mod fisheye;
 mod guest;
 mod hostile;
 mod inside;
+mod iso;
 mod journal;
 mod link;
 mod lost;

@@ -12,19 +12,19 @@ use crate::{
     controller::{Ca, join},
 };
 
-fn agent(args: &[&str]) -> Command {
+pub(crate) fn agent(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agent"));
     command.args(args).env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 
-fn output(args: &[&str]) -> (Output, String) {
+pub(crate) fn output(args: &[&str]) -> (Output, String) {
     let output = agent(args).output().unwrap();
     let stderr = String::from_utf8(output.stderr.clone()).unwrap();
     (output, stderr)
 }
 
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !there() {
         assert!(begin.elapsed() < Duration::from_secs(20), "{what} does not come");
@@ -44,7 +44,7 @@ fn running(dir: &Path) -> Child {
     child
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 

@@ -111,14 +111,18 @@ async fn hash(cx: &StepCx, found: &Found) -> Result<iso::Digests, HashError> {
     let read = Arc::new(AtomicU64::new(0));
     let inventory = Inventory::new(&cx.settings);
     let mut work = Box::pin(inventory.digests(found, read.clone(), &cx.cancel));
-    let (begin, mut tick) = (Instant::now(), interval(TICK));
+    // What was read ahead does not count for the speed, nor does the wait for another job's file.
+    let (mut first, mut tick) = (None, interval(TICK));
     tick.reset();
     loop {
         tokio::select! {
             digests = &mut work => return digests,
             _ = tick.tick() => {
                 let (done, total) = (read.load(Ordering::Relaxed), found.identity.size);
-                let per_second = done as f64 / begin.elapsed().as_secs_f64().max(1e-3);
+                first = first.or((done > 0).then(|| (Instant::now(), done)));
+                let per_second = first.map_or(0.0, |(begin, before)| {
+                    (done - before) as f64 / begin.elapsed().as_secs_f64().max(1e-3)
+                });
                 let text = format!("reading {} for its checksums", found.file_name);
                 cx.progress(Progress { done, total, unit: "bytes", per_second, text, extra: fields(json!({})) });
             }
