@@ -3,6 +3,7 @@
 
 mod bar;
 mod list;
+mod push;
 mod scan;
 
 use std::{
@@ -15,6 +16,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 pub use list::List;
+pub use push::Push;
 pub use scan::Scan;
 
 use crate::{
@@ -32,6 +34,9 @@ pub enum Iso {
     /// Show the ISO files that the agent offers, and what its directory holds besides.
     #[command(after_help = list::HELP)]
     List(List),
+    /// Bring an ISO file to a cluster ahead of its deployment, with the agent's own upload.
+    #[command(after_help = push::HELP)]
+    Push(Box<Push>),
 }
 
 /// Whose inventory it is.
@@ -67,6 +72,16 @@ pub enum Failure {
     Hash(PathBuf, #[source] HashError),
     #[error("interrupted; the inventory is as it was")]
     Interrupted,
+    #[error("{0}")]
+    Usage(String),
+    #[error("another `agent iso push` of this file to this cluster is at work ({})", .0.display())]
+    Busy(PathBuf),
+    #[error("the journal of the upload cannot be used; without {} the file is looked for and uploaded anew", .0.display())]
+    Journal(PathBuf, #[source] crate::journal::JournalError),
+    #[error("the ISO is not on the cluster: {message} ({remedy})")]
+    Failed { message: String, remedy: String },
+    #[error("stopped; the same command goes on where it was")]
+    Stopped,
     #[error("what was asked for cannot be done here")]
     Io(#[from] io::Error),
 }
@@ -76,8 +91,9 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::File(IsoError::Io { .. }) | Self::Volume(_, VolumeError::Io(_)) | Self::Hash(..) | Self::Io(_) => 1,
-            Self::Settings(_) | Self::File(_) | Self::Volume(..) => 2,
-            Self::Interrupted => 130,
+            Self::Failed { .. } | Self::Journal(..) => 1,
+            Self::Settings(_) | Self::File(_) | Self::Volume(..) | Self::Usage(_) | Self::Busy(_) => 2,
+            Self::Interrupted | Self::Stopped => 130,
         }
     }
 }
@@ -90,11 +106,16 @@ impl Place {
 
 /// Carries it out.
 pub fn iso(verb: &Iso) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = match verb {
+        Iso::Push(_) => tokio::runtime::Builder::new_multi_thread(),
+        Iso::Scan(_) | Iso::List(_) => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.worker_threads(1).enable_all().build()?;
     let ended = runtime.block_on(async {
         match verb {
             Iso::Scan(scan) => scan.run().await,
             Iso::List(list) => list.run(),
+            Iso::Push(push) => push.run().await,
         }
     });
     // A read that still blocks must not hold the process.

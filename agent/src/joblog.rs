@@ -9,7 +9,7 @@ mod tell;
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -134,6 +134,21 @@ impl JobLog {
         wake: Wake,
         stop: CancellationToken,
     ) -> Self {
+        Self::in_dir(&dir_of(settings, job), settings, job, redactor, journal, folded, wake, stop)
+    }
+
+    /// The same with log files below this directory.
+    #[expect(clippy::too_many_arguments, reason = "what `new` takes, and the place")]
+    pub(crate) fn in_dir(
+        dir: &Path,
+        settings: &Settings,
+        job: JobId,
+        redactor: &Redactor,
+        journal: Arc<Journal>,
+        folded: &Folded,
+        wake: Wake,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             job,
             journal,
@@ -148,7 +163,7 @@ impl JobLog {
             sample: watch::Sender::new(None),
             sample_written: Mutex::default(),
             progress_every: Duration::try_from_secs_f64(settings.timing.progress_every_s).unwrap_or_default(),
-            files: Arc::new(Files::new(dir_of(settings, job).join(LOGS))),
+            files: Arc::new(Files::new(dir.join(LOGS))),
             files_failed: Arc::default(),
             cancels: Mutex::new(Cancels {
                 first: folded.cancels.first().cloned(),

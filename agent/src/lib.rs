@@ -24,6 +24,7 @@ pub mod journal;
 pub mod link;
 pub mod outside;
 pub mod pipeline;
+pub mod push;
 pub mod result;
 pub mod runner;
 pub mod step;

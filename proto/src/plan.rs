@@ -214,6 +214,20 @@ pub struct UploadParams {
     pub extra_image_query_params: BTreeMap<String, String>,
 }
 
+impl Default for UploadParams {
+    /// `flow.md` 2.2.
+    fn default() -> Self {
+        Self {
+            device: "nfs".to_owned(),
+            task_id: "2".to_owned(),
+            description: "cloudtower os image".to_owned(),
+            chunk_size_fallback: 8 << 20,
+            extra_volume_params: BTreeMap::new(),
+            extra_image_query_params: BTreeMap::new(),
+        }
+    }
+}
+
 /// What happens to what a failed job has made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gantry_proto::{Plan, Redactor, Secrets};
+use gantry_proto::{Plan, Redactor, Secret, Secrets, plan::UploadParams};
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use reqwest::RequestBuilder;
@@ -39,7 +39,7 @@ pub struct Client {
     pub(super) timing: Timing,
     pub(super) redactor: Redactor,
     /// Query parameters of the image calls, from the plan.
-    pub(super) upload: gantry_proto::plan::UploadParams,
+    pub(super) upload: UploadParams,
     pins: Arc<Pins>,
     chunk_tls: Arc<rustls::ClientConfig>,
     endpoints: Vec<String>,
@@ -75,13 +75,25 @@ impl Client {
     /// Makes the client; opens no connection. Endpoints: VIP first, then the hosts in workbook order, never the
     /// CloudTower address (C13).
     pub fn new(plan: &Plan, secrets: &Secrets, settings: &Settings, redactor: &Redactor) -> Self {
-        let fisheye = settings.fisheye.clone();
         let mut endpoints: Vec<String> = Vec::new();
         for address in plan.cluster.vip.into_iter().chain(plan.hosts.iter().map(|host| host.mgmt_ip)) {
             if address != plan.cloudtower.ip && !endpoints.contains(&address.to_string()) {
                 endpoints.push(address.to_string());
             }
         }
+        let user = (plan.cluster.admin_user.as_str(), secrets.fisheye_password.clone());
+        Self::of(endpoints, user, plan.deployment.upload.clone(), settings, redactor)
+    }
+
+    /// The same for these endpoints, and this user and password.
+    pub fn of(
+        endpoints: Vec<String>,
+        (user, password): (&str, Secret),
+        upload: UploadParams,
+        settings: &Settings,
+        redactor: &Redactor,
+    ) -> Self {
+        let fisheye = settings.fisheye.clone();
         let pins = Pins::new(fisheye.certificate, fisheye.fingerprint.as_deref());
         let limits = Limits {
             connect: Duration::from_millis(fisheye.connect_timeout_ms),
@@ -89,11 +101,11 @@ impl Client {
         };
         Self {
             http: outgoing::client(&pins, limits),
-            session: Session::new(&plan.cluster.admin_user, secrets.fisheye_password.clone(), redactor.clone()),
+            session: Session::new(user, password, redactor.clone()),
             settings: fisheye,
             timing: settings.timing.clone(),
             redactor: redactor.clone(),
-            upload: plan.deployment.upload.clone(),
+            upload,
             chunk_tls: chunk::tls(&pins),
             pins,
             endpoints,

@@ -15,7 +15,7 @@ use super::{
     story::{again, blocking, fields, permanent, read, story, story_of},
 };
 use crate::{
-    facts::{Facts, ImageFact, ImageState, IsoFact},
+    facts::{Facts, ImageFact, ImageState, IsoFact, UploadFact},
     fisheye::Image,
     iso::{self, Identity, Inventory},
     step::{Step, StepCx, StepError},
@@ -153,7 +153,7 @@ async fn send(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(), Broke
     let mut upload = Upload { cx, source: &source, image, chunks, expected, file_name: &iso.file_name };
     let filled = upload.send().await?;
     let doubtful = upload.chunks.is_doubtful();
-    tell(cx, &filled).await?;
+    tell(cx, facts, &filled).await?;
     proof::prove(cx, facts, iso, doubtful).await
 }
 
@@ -173,7 +173,7 @@ fn found(iso: &IsoFact, identity: Identity) -> Option<iso::Found> {
 }
 
 /// Where the time went.
-async fn tell(cx: &StepCx, filled: &Filled) -> Result<(), StepError> {
+async fn tell(cx: &StepCx, facts: &mut Facts, filled: &Filled) -> Result<(), StepError> {
     let mut all = Times::default();
     filled.slots.iter().for_each(|slot| all += *slot);
     let wall = filled.wall.as_secs_f64();
@@ -182,9 +182,17 @@ async fn tell(cx: &StepCx, filled: &Filled) -> Result<(), StepError> {
         "sent_bytes": filled.sent_bytes,
         "resent_bytes": filled.resent_bytes,
         "max_in_flight": filled.max_in_flight,
-        "times": all.json(),
-        "slots": filled.slots.iter().map(Times::json).collect::<Vec<_>>(),
+        "times": all.seconds(),
+        "slots": filled.slots.iter().map(Times::seconds).collect::<Vec<_>>(),
     });
+    facts.upload = Some(UploadFact {
+        seconds: (wall * 1000.0).round() / 1000.0,
+        sent_bytes: filled.sent_bytes,
+        resent_bytes: filled.resent_bytes,
+        max_in_flight: filled.max_in_flight as u64,
+        times: all.seconds(),
+    });
+    cx.save(facts).await?;
     let rate = crate::upload::human(filled.sent_bytes as f64 / wall.max(1e-6));
     let message = format!(
         "every chunk is acknowledged: {} in {wall:.1} s, {rate}/s, at most {} in flight",

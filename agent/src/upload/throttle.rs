@@ -95,7 +95,11 @@ mod tests {
         let senders: Vec<_> = (0..4)
             .map(|_| {
                 let (throttle, stop) = (throttle.clone(), stop.clone());
-                thread::spawn(move || (0..8).for_each(|_| drop(throttle.take(16 << 10, &stop))))
+                thread::spawn(move || {
+                    (0..8).for_each(|_| {
+                        throttle.take(16 << 10, &stop);
+                    })
+                })
             })
             .collect();
         senders.into_iter().for_each(|sender| sender.join().unwrap());

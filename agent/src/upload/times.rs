@@ -1,11 +1,10 @@
 //! Where the time of an upload went, by slot: a lane in which one chunk after the other is sent.
 
 use std::{
+    collections::BTreeMap,
     ops::AddAssign,
     time::{Duration, Instant},
 };
-
-use serde_json::{Value, json};
 
 /// Where time went.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,16 +27,17 @@ impl Times {
         self.disk + self.hashing + self.waiting + self.network + self.server
     }
 
-    /// In seconds, for results.
-    pub fn json(&self) -> Value {
-        let seconds = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
-        json!({
-            "disk_s": seconds(self.disk),
-            "hashing_s": seconds(self.hashing),
-            "waiting_s": seconds(self.waiting),
-            "network_s": seconds(self.network),
-            "server_s": seconds(self.server),
-        })
+    /// Seconds by kind, for results.
+    pub fn seconds(&self) -> BTreeMap<String, f64> {
+        let kinds = [
+            ("disk_s", self.disk),
+            ("hashing_s", self.hashing),
+            ("waiting_s", self.waiting),
+            ("network_s", self.network),
+            ("server_s", self.server),
+        ];
+        let rounded = |time: Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
+        kinds.into_iter().map(|(kind, time)| (kind.to_owned(), rounded(time))).collect()
     }
 }
 

@@ -24,6 +24,7 @@ mod moved;
 mod program;
 mod progress;
 mod proxy;
+mod push;
 mod restart;
 mod settings;
 mod site;

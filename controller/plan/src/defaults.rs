@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
-use gantry_proto::{Secret, plan::RollbackPolicy};
+use gantry_proto::{
+    Secret,
+    plan::{RollbackPolicy, UploadParams},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor},
@@ -158,14 +161,15 @@ pub struct UploadDefaults {
 
 impl Default for UploadDefaults {
     fn default() -> Self {
-        Self {
-            device: "nfs".to_owned(),
-            task_id: "2".to_owned(),
-            description: "cloudtower os image".to_owned(),
-            chunk_size_fallback: 8 << 20,
-            extra_volume_params: BTreeMap::new(),
-            extra_image_query_params: BTreeMap::new(),
-        }
+        let UploadParams {
+            device,
+            task_id,
+            description,
+            chunk_size_fallback,
+            extra_volume_params,
+            extra_image_query_params,
+        } = UploadParams::default();
+        Self { device, task_id, description, chunk_size_fallback, extra_volume_params, extra_image_query_params }
     }
 }
 

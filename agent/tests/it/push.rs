@@ -1,0 +1,148 @@
+//! `agent iso push`, as an operator runs it: the program against a simulated cluster.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use gantry_sim::{
+    fault::{Action, ChunkMatch, Match, When},
+    iso::Iso,
+};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::site::{ISO_NAME, Site, fault};
+
+/// Chunks of the ISO, of 64 KiB.
+const MANY: u64 = 32;
+
+/// A cluster, an ISO, a state directory, a password file.
+struct Bastion {
+    site: Site,
+    state: PathBuf,
+    iso: PathBuf,
+    password: PathBuf,
+}
+
+impl Bastion {
+    async fn new() -> Self {
+        let site = Site::with(|options| options.latencies.factor = 1.0).await;
+        let state = site.settings.data_dir.join("push");
+        fs::create_dir_all(&state).unwrap();
+        let (iso, password) = (site.settings.iso_dir.join(ISO_NAME), state.join("pw"));
+        Iso::new(MANY << 16).write(&iso).unwrap();
+        fs::write(&password, format!("{}\n", site.password)).unwrap();
+        let settings = format!("[timing]\ntime_scale = {:?}\n[iso]\nmin_bytes = 1\n", site.settings.timing.time_scale);
+        fs::write(state.join("agent.toml"), settings).unwrap();
+        Self { site, state, iso, password }
+    }
+
+    fn url(&self) -> String {
+        format!("https://127.0.20.10:{}", self.site.sim.fisheye_port())
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agent"));
+        command.args(["iso", "push", "--user", "root", "-o", "json"]);
+        let usual = [
+            ("--fisheye", PathBuf::from(self.url())),
+            ("--iso", self.iso.clone()),
+            ("--password-file", self.password.clone()),
+            ("--state", self.state.clone()),
+        ];
+        for (name, value) in usual.into_iter().filter(|(name, _)| !args.contains(name)) {
+            command.arg(name).arg(value);
+        }
+        command.args(args).env_remove("RUST_LOG").stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    async fn push(&self, args: &[&str]) -> Output {
+        self.command(args).output().await.unwrap()
+    }
+
+    async fn pushed(&self, args: &[&str]) -> Value {
+        let output = self.push(args).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    async fn refused(&self, code: i32, words: &str, args: &[&str]) {
+        let output = self.push(args).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words) && !said.contains(&self.site.password), "{args:?}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_iso_is_pushed_once_and_found_from_then_on() {
+    let bastion = Bastion::new().await;
+    let first = bastion.pushed(&["--in-flight", "4"]).await;
+    bastion.site.assert_content();
+    assert_eq!(
+        (&first["bytes"], &first["chunks"], &first["resent_bytes"], &first["reused"]),
+        (&json!(MANY << 16), &json!(MANY), &json!(0), &json!(false))
+    );
+    assert_eq!(first["max_in_flight"], 4);
+    for key in ["image_uuid", "zbs_volume_id", "sha256", "md5"] {
+        assert!(first[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {first}");
+    }
+    assert!(first["seconds"].as_f64().unwrap() > 0.0);
+    let again = bastion.pushed(&[]).await;
+    assert_eq!((&again["reused"], &again["image_uuid"]), (&json!(true), &first["image_uuid"]));
+    // A state directory that knows nothing finds it by what the cluster says.
+    let other = bastion.site.settings.data_dir.join("other");
+    fs::create_dir_all(&other).unwrap();
+    fs::copy(bastion.state.join("agent.toml"), other.join("agent.toml")).unwrap();
+    let elsewhere = bastion.pushed(&["--state", other.to_str().unwrap()]).await;
+    assert_eq!((&elsewhere["reused"], &elsewhere["image_uuid"]), (&json!(true), &first["image_uuid"]));
+    assert_eq!(bastion.site.chunk_calls().len() as u64, MANY, "nothing is sent twice");
+    assert_eq!(bastion.site.images().len(), 1);
+}
+
+#[tokio::test]
+async fn a_push_that_was_killed_goes_on_and_loses_what_was_in_flight() {
+    let bastion = Bastion::new().await;
+    bastion.site.arm(fault("hang", Match::chunk(ChunkMatch::One(20)), When::Before, Action::Hang).times(1));
+    let mut killed =
+        bastion.command(&["--in-flight", "4"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begin = Instant::now();
+    while bastion.site.fired("hang") == 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "chunk 20 is never sent");
+        tokio::task::yield_now().await;
+    }
+    killed.kill().await.unwrap();
+    let before = bastion.site.chunk_calls().len() as u64;
+    let went_on = bastion.pushed(&["--in-flight", "4"]).await;
+    bastion.site.assert_content();
+    assert_eq!(went_on["reused"], false);
+    let again = bastion.site.chunk_calls().len() as u64 - MANY;
+    // A batch of the journal's lines is not lost by a kill: what the system has is on its way to the disk.
+    assert!(before >= 20 && again <= 4 + 1, "{again} chunks were sent again");
+    assert_eq!(bastion.site.images().len(), 1, "the volume of the killed one was filled");
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_told_before_anything_is_sent() {
+    let bastion = Bastion::new().await;
+    let wrong = bastion.state.join("wrong");
+    fs::write(&wrong, "not it\n").unwrap();
+    let (wrong, junk) = (wrong.to_str().unwrap().to_owned(), bastion.state.join("cloudtower-v1.a.b.iso"));
+    fs::write(&junk, vec![7; 100_000]).unwrap();
+    let other = bastion.state.join("other.iso");
+    fs::copy(&bastion.iso, &other).unwrap();
+    bastion.refused(2, "for this machine only", &["--fisheye", "http://192.0.2.10"]).await;
+    bastion.refused(2, "https://192.0.2.10", &["--fisheye", "192.0.2.10"]).await;
+    bastion.refused(2, "64 hexadecimal digits", &["--fingerprint", "aa"]).await;
+    bastion.refused(2, "cloudtower-<version>", &["--iso", other.to_str().unwrap()]).await;
+    bastion.refused(2, "cannot be used", &["--iso", junk.to_str().unwrap()]).await;
+    bastion.refused(2, "password file", &["--password-file", "/nowhere/pw"]).await;
+    bastion.refused(1, "certificate", &["--fingerprint", &"ab".repeat(32)]).await;
+    bastion.refused(1, "credentials", &["--password-file", &wrong]).await;
+    assert_eq!((bastion.site.images().len(), bastion.site.chunk_calls().len()), (0, 0));
+}
