@@ -170,7 +170,8 @@ impl Agent {
 
     /// `iso scan` of `iso`, so that its digests are known.
     pub fn scan(&self, iso: &Iso, state: &Path) -> Program {
-        let args = ["iso".into(), "scan".into(), iso.path.clone().into(), "--state".into(), state.as_os_str().to_owned()];
+        let args =
+            ["iso".into(), "scan".into(), iso.path.clone().into(), "--state".into(), state.as_os_str().to_owned()];
         Program::new(&self.program, args, state)
     }
 }

@@ -185,6 +185,8 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader};
+
     use super::*;
 
     fn sh(script: &str, dir: &Path) -> Program {
@@ -206,11 +208,12 @@ mod tests {
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         // The child holds the pipe open for writing; its end is the end of the pipe.
-        let running = sh("sleep 1000 >fifo & wait", dir.path()).spawn(dir.path()).unwrap();
-        let mut pipe = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
-        pipe.readable().await.unwrap();
+        let running = sh("(echo here; exec sleep 1000) >fifo & wait", dir.path()).spawn(dir.path()).unwrap();
+        let mut pipe = BufReader::new(File::open(&fifo).unwrap());
+        let mut line = String::new();
+        pipe.read_line(&mut line).unwrap();
+        assert_eq!(line, "here\n");
         drop(running);
-        let ended = tokio::io::AsyncReadExt::read_u8(&mut pipe).await;
-        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        assert_eq!(pipe.read_line(&mut line).unwrap(), 0);
     }
 }

@@ -20,6 +20,12 @@ use crate::{
 pub const HALF_WAY: &str = "kill";
 pub const AGAIN_AND_AGAIN: &str = "kills";
 
+/// How long the whole file takes at the sink's pace, seconds.
+const WHOLE_S: u64 = 12;
+/// The least pace: 16 chunks at a time must be through before the next kill, or nothing would ever be done.
+const LEAST_MIB_PER_S: u64 = 64;
+/// How often it is struck, when it is again and again.
+const EVERY: Duration = Duration::from_secs(3);
 /// Kills, at most.
 const MOST_KILLS: u64 = 100;
 /// How often the sink is asked how far it is.
@@ -30,15 +36,16 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// How fast the sink is, and how often it is struck.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How long the whole file takes at the sink's pace.
-    pub whole: Duration,
+    pub mib_per_s: u32,
     /// The time between two kills, when it is killed again and again.
     pub every: Duration,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self { whole: Duration::from_secs(12), every: Duration::from_secs(3) }
+impl Pace {
+    /// For a file of so many bytes: it takes some [`WHOLE_S`], but each chunk is done well before the next kill.
+    pub fn of(size: u64) -> Self {
+        let mib_per_s = (size >> 20).div_ceil(WHOLE_S).max(LEAST_MIB_PER_S);
+        Self { mib_per_s: u32::try_from(mib_per_s).unwrap_or(u32::MAX), every: EVERY }
     }
 }
 
@@ -104,8 +111,7 @@ impl Kills {
 /// The sink does not start. What the agent does wrong is in the outcome.
 pub async fn strike(rig: &Rig, pace: Pace) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
-    let bandwidth = (rig.material.iso.size as f64 / f64::from(1 << 20) / pace.whole.as_secs_f64()).ceil().max(1.0);
-    let manner = Manner { bandwidth: Some(bandwidth as u32), ..Manner::default() };
+    let manner = Manner { bandwidth: Some(pace.mib_per_s), ..Manner::default() };
     if rig.choice.scene(HALF_WAY) {
         let sink = rig.sink(HALF_WAY, manner.clone()).await?;
         for round in 1..=rig.rounds {

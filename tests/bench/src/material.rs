@@ -211,7 +211,10 @@ mod tests {
         assert!(file == chunks && file.len() as u64 == size);
         assert_eq!(material.iso.sha256, hex(&Sha256::digest(&file)));
         assert_eq!(material.iso.md5, hex(&Md5::digest(&file)));
-        assert_eq!(material.digests, [&file[..CHUNK as usize], &file[CHUNK as usize..]].map(|c| hex(&Sha256::digest(c))));
+        assert_eq!(
+            material.digests,
+            [&file[..CHUNK as usize], &file[CHUNK as usize..]].map(|c| hex(&Sha256::digest(c)))
+        );
         cool(&material.iso.path).unwrap();
     }
 
@@ -220,7 +223,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let iso = Iso::sparse(dir.path().join("s.iso"), CHUNK + LEAST).await.unwrap();
         let file = fs::read(&iso.path).unwrap();
-        assert_eq!((file.len() as u64, &iso.sha256, &iso.md5), (iso.size, &hex(&Sha256::digest(&file)), &hex(&Md5::digest(&file))));
+        assert_eq!(
+            (file.len() as u64, &iso.sha256, &iso.md5),
+            (iso.size, &hex(&Sha256::digest(&file)), &hex(&Md5::digest(&file)))
+        );
     }
 
     #[test]

@@ -249,7 +249,16 @@ mod tests {
             profile: "release".into(),
         };
         let bars = bars::all(&table, &Outcome::default());
-        Report { machine, bytes: 2 << 30, rounds: 5, warm: true, proofs: Vec::new(), table, kills: Outcome::default(), bars }
+        Report {
+            machine,
+            bytes: 2 << 30,
+            rounds: 5,
+            warm: true,
+            proofs: Vec::new(),
+            table,
+            kills: Outcome::default(),
+            bars,
+        }
     }
 
     #[test]

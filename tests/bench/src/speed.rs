@@ -175,7 +175,8 @@ async fn one(
     client: Client,
     round: usize,
 ) -> anyhow::Result<()> {
-    let figures = if scene == Scene::Cold { cold(rig, sink, client).await } else { warm(rig, scene, sink, client).await };
+    let figures =
+        if scene == Scene::Cold { cold(rig, sink, client).await } else { warm(rig, scene, sink, client).await };
     let counts = figures.is_ok();
     table.add(scene.name(), client.name(), round, figures);
     if scene == Scene::Ms0 && client == FOUR && counts {

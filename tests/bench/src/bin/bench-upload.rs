@@ -121,7 +121,7 @@ async fn run(args: Args, choice: Choice) -> anyhow::Result<ExitCode> {
     let mut table = Table::default();
     speed::rounds(&rig, &mut table).await?;
     memory::measure(&rig, &mut table).await?;
-    let kills = kills::strike(&rig, kills::Pace::default()).await?;
+    let kills = kills::strike(&rig, kills::Pace::of(size)).await?;
     let bars = bars::all(&table, &kills);
     let warm = rig.agent.scan;
     let report = Report { machine, bytes: size, rounds, warm, proofs, table, kills, bars };

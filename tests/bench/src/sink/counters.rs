@@ -172,9 +172,8 @@ impl Drop for Flight<'_> {
 
 /// CPU seconds of this process; 0 where the kernel does not tell.
 fn own_cpu_s() -> f64 {
-    getrusage(UsageWho::RUSAGE_SELF).map_or(0.0, |used| {
-        (used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1e6
-    })
+    getrusage(UsageWho::RUSAGE_SELF)
+        .map_or(0.0, |used| (used.user_time().num_microseconds() + used.system_time().num_microseconds()) as f64 / 1e6)
 }
 
 #[cfg(test)]

@@ -95,7 +95,9 @@ impl Part {
         let headers = std::str::from_utf8(headers.ok_or(Bad::Head)?).map_err(|_| Bad::Head)?;
         let named = |line: &str| {
             let lower = line.to_ascii_lowercase();
-            lower.starts_with("content-disposition:") && lower.contains("form-data") && lower.contains("; name=\"file\"")
+            lower.starts_with("content-disposition:")
+                && lower.contains("form-data")
+                && lower.contains("; name=\"file\"")
         };
         if headers.split("\r\n").any(named) { Ok(()) } else { Err(Bad::Head) }
     }

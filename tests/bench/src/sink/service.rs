@@ -50,9 +50,7 @@ async fn answer(sink: &Sink, request: Request<Incoming>) -> Answer {
     let query: Query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     match (parts.method.as_str(), path) {
         ("POST", "/api/v2/images/upload") if !is_known(sink, &parts.headers) => stranger(),
-        ("POST", "/api/v2/images/upload") => {
-            chunk(sink, &query, &parts, body).await.unwrap_or_else(|refused| refused)
-        }
+        ("POST", "/api/v2/images/upload") => chunk(sink, &query, &parts, body).await.unwrap_or_else(|refused| refused),
         (method, _) => match body_of(body).await {
             Some(_) if method == "GET" && path == "/stats" => (StatusCode::OK, json!(sink.counters.stats())),
             Some(_) if method == "GET" && path == "/digests" => (StatusCode::OK, json!(sink.images.digests())),
@@ -111,16 +109,22 @@ fn images(sink: &Sink, parts: &Parts, query: &Query) -> Answer {
 }
 
 /// Takes a chunk. What is thrown away is counted by [`Flight`], also when the client goes away in the middle.
-async fn chunk(sink: &Sink, query: &Query, parts: &Parts, body: Incoming) -> Result<Answer, Answer> {
+async fn chunk(sink: &Sink, query: &Query, parts: &Parts, mut body: Incoming) -> Result<Answer, Answer> {
     let text = |key: &str| query.get(key).map(String::as_str).unwrap_or_default();
     let place = sink.images.place(text("image_uuid"), text("zbs_volume_id"), text("chunk_num"));
     let place = place.ok_or_else(|| refusal(StatusCode::NOT_FOUND, "REST_NOT_FOUND", "no such image or chunk"))?;
     let Some(mut flight) = sink.counters.take_off(sink.options.serial) else {
+        Counters::tick(&sink.counters.refused);
         drain(sink, body, place.length + AROUND_MAX).await;
         return Err(refusal(StatusCode::CONFLICT, "REST_UNKNOWN_ERROR", "another chunk is being uploaded"));
     };
-    let digest = receive(sink, &mut flight, &place, &parts.headers, body).await;
-    let digest = digest.map_err(|bad| refusal(StatusCode::BAD_REQUEST, "REST_FORM_ERROR", &bad.to_string()))?;
+    let digest = match receive(sink, &mut flight, &place, &parts.headers, &mut body).await {
+        Ok(digest) => digest,
+        Err(bad) => {
+            drain(sink, body, place.length + AROUND_MAX).await;
+            return Err(refusal(StatusCode::BAD_REQUEST, "REST_FORM_ERROR", &bad.to_string()));
+        }
+    };
     if !sink.options.latency.is_zero() {
         sleep(sink.options.latency).await;
     }
@@ -137,7 +141,7 @@ async fn receive(
     flight: &mut Flight<'_>,
     place: &Place,
     headers: &HeaderMap,
-    mut body: Incoming,
+    body: &mut Incoming,
 ) -> Result<String, Bad> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let declared = text(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()).ok_or(Bad::Length)?;
@@ -158,7 +162,6 @@ async fn receive(
 
 /// Reads a chunk that is not wanted, so that its sender hears the answer instead of a cut connection.
 async fn drain(sink: &Sink, mut body: Incoming, most: u64) {
-    Counters::tick(&sink.counters.refused);
     let mut left = most;
     while let Some(Ok(frame)) = body.frame().await {
         let length = frame.data_ref().map_or(0, Bytes::len);

@@ -31,6 +31,14 @@ fn bench(dir: &Path, agent: &Path, arguments: &[&str]) -> (Output, Value) {
     (out, serde_json::from_slice(&report).unwrap())
 }
 
+/// A program that does this.
+fn script(dir: &Path, text: &str) -> PathBuf {
+    let program = dir.join("agent");
+    fs::write(&program, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    program
+}
+
 fn row<'a>(report: &'a Value, scene: &str, client: &str) -> &'a Value {
     let mut rows = report["table"]["rows"].as_array().unwrap().iter();
     let found = rows.find(|row| row["scene"] == scene && row["client"] == client);
@@ -44,7 +52,8 @@ fn every_client_is_measured_and_everything_is_removed() {
     let arguments: Vec<&str> = parts.iter().flat_map(|part| ["--only", part]).collect();
     let (out, report) = bench(dir.path(), Path::new(STAND_IN), &arguments);
     let text = String::from_utf8(out.stdout).unwrap();
-    for client in ["curl-seq", "curl-par2", "curl-par4", "curl-par8", "curl-par16", "dgst+curl-par4", "loop", "agent-4"] {
+    for client in ["curl-seq", "curl-par2", "curl-par4", "curl-par8", "curl-par16", "dgst+curl-par4", "loop", "agent-4"]
+    {
         let figures = row(&report, "0ms", client);
         assert!(figures["wall_s"].as_f64().unwrap() > 0.0, "{client}: {figures}");
         assert!(figures["cpu_s"].as_f64().unwrap() > 0.0 && figures["peak_bytes"].as_u64().unwrap() > 1 << 20);
@@ -67,11 +76,18 @@ fn every_client_is_measured_and_everything_is_removed() {
 }
 
 #[test]
+fn a_chunk_sent_twice_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = script(dir.path(), &format!("GANTRY_STAND_IN=careless exec '{STAND_IN}' \"$@\""));
+    let (out, report) = bench(dir.path(), &agent, &["--only", "0ms", "--only", "agent-4"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert_eq!(row(&report, "0ms", "agent-4")["failed"], "the sink got 1 chunks twice");
+}
+
+#[test]
 fn an_agent_without_the_command_fails_clearly() {
     let dir = tempfile::tempdir().unwrap();
-    let agent = dir.path().join("old-agent");
-    fs::write(&agent, "#!/bin/sh\n[ \"$1\" = --version ] && echo old-agent 0 && exit 0\nexit 2\n").unwrap();
-    fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let agent = script(dir.path(), "[ \"$1\" = --version ] && echo old-agent 0 && exit 0\nexit 2");
     let only = ["--only", "0ms", "--only", "agent-4", "--only", "curl-par4", "--only", "kill"];
     let (out, report) = bench(dir.path(), &agent, &only);
     let text = String::from_utf8(out.stdout).unwrap();
@@ -94,7 +110,7 @@ fn a_name_that_there_is_not_is_a_usage_error() {
 async fn what_a_killed_agent_sends_again_is_counted_at_the_sink() {
     let dir = tempfile::tempdir().unwrap();
     let rig = rig(dir.path(), &["kill", "kills"]).await;
-    let pace = Pace { whole: Duration::from_secs(3), every: Duration::from_millis(800) };
+    let pace = Pace { mib_per_s: 20, every: Duration::from_millis(1_500) };
     let outcome = kills::strike(&rig, pace).await.unwrap();
     let half_way = outcome.half_way[0].as_ref().unwrap();
     assert!(half_way.before >= half_way.size / 2 && half_way.before < half_way.size, "{half_way:?}");
@@ -115,7 +131,7 @@ async fn rig(dir: &Path, scenes: &[&str]) -> Rig {
         sink: beside("sink"),
         measure: beside("measure"),
         dir: dir.to_owned(),
-        material: Material::make(dir, 4 * CHUNK).await.unwrap(),
+        material: Material::make(dir, 8 * CHUNK).await.unwrap(),
         warm,
         rounds: 1,
         choice: Choice { scenes: scenes.iter().map(|scene| (*scene).to_owned()).collect(), clients: Vec::new() },

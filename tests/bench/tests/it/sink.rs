@@ -19,7 +19,8 @@ impl Lab {
     async fn start(manner: Manner) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let manner = Manner { chunk_size: CHUNK, md5: "0123456789abcdef".into(), ..manner };
-        let sink = SinkProcess::start(Path::new(env!("CARGO_BIN_EXE_sink")), dir.path(), "sink", &manner).await.unwrap();
+        let sink =
+            SinkProcess::start(Path::new(env!("CARGO_BIN_EXE_sink")), dir.path(), "sink", &manner).await.unwrap();
         Self { dir, sink }
     }
 
@@ -60,7 +61,8 @@ async fn chunks_are_taken_in_any_order_and_counted() {
     assert!(lab.send(&volume, 3, CHUNK, "file").ends_with(" 404"));
     assert!(lab.send(&Volume { token: "no".into(), ..volume.clone() }, 1, CHUNK, "file").ends_with(" 401"));
     let token = format!("x-smartx-token: {}", volume.token);
-    let list = || String::from_utf8(lab.curl(&["-H", &token, &format!("{}/api/v2/images", lab.sink.address.url)]).stdout);
+    let list =
+        || String::from_utf8(lab.curl(&["-H", &token, &format!("{}/api/v2/images", lab.sink.address.url)]).stdout);
     assert!(list().unwrap().contains(r#""md5":null"#));
     assert!(lab.send(&volume, 1, CHUNK, "file").contains(r#""to_upload":[]"#));
     assert!(list().unwrap().contains(r#""size":250000,"md5":"0123456789abcdef""#));
@@ -82,7 +84,12 @@ async fn a_serial_sink_refuses_the_second_chunk_and_a_late_one_is_late() {
     let volume = lab.sink.volume("x.iso", SIZE).await.unwrap();
     let both = std::thread::scope(|scope| {
         let begin = std::time::Instant::now();
-        let send = |chunk| scope.spawn({ let (lab, volume) = (&lab, &volume); move || lab.send(volume, chunk, CHUNK, "file") });
+        let send = |chunk| {
+            scope.spawn({
+                let (lab, volume) = (&lab, &volume);
+                move || lab.send(volume, chunk, CHUNK, "file")
+            })
+        };
         let both = [send(0), send(1)].map(|thread| thread.join().unwrap());
         assert!(begin.elapsed().as_millis() >= 400);
         both
