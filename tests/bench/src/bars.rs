@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use crate::{
     clients::{Client, PARALLEL},
-    figures::{best, median_ratio, spread},
-    kills::{self, Outcome},
+    figures::{Spread, best, ratios, spread},
+    kills::{self, Outcome, Struck},
     memory,
     rig::Figures,
     speed::{AUTO, FOUR, IDLE, ONE, Scene, Table},
@@ -57,7 +57,10 @@ pub struct Bar {
     /// `None` when only a goal is set.
     pub must: Option<f64>,
     pub goal: f64,
+    /// The median of the rounds, or what the bar says.
     pub value: Value,
+    /// The ratio of each round that counts, where the value is their median.
+    pub rounds: Vec<f64>,
     /// Rounds that do not count, or what else should be known.
     pub note: Option<String>,
 }
@@ -88,6 +91,7 @@ impl Bar {
             must: Some(must),
             goal,
             value: Value::NotRun,
+            rounds: Vec::new(),
             note: None,
         }
     }
@@ -121,10 +125,8 @@ fn speed(table: &Table) -> Vec<Bar> {
     let curl = "curl --parallel 4, no hash";
     let equal = "openssl dgst, then curl";
     let throughput = "throughput, 4 in flight, hashing";
-    let bar = |bar: Bar, figure: fn(&Figures) -> f64, ours: Place, theirs: Place| {
-        let (value, note) = ratio(table, figure, &ours, &theirs);
-        Bar { value, note, ..bar }
-    };
+    let bar =
+        |bar: Bar, figure: fn(&Figures) -> f64, ours: Place, theirs: Place| ratio(bar, table, figure, &ours, &theirs);
     let four = || at(ms0, FOUR);
     vec![
         bar(Bar::new(throughput, curl, AtLeast, 0.95, 1.2), speed, four(), at(ms0, par4)),
@@ -166,27 +168,27 @@ pub fn best_curl(table: &Table, scene: Scene) -> Option<String> {
 }
 
 /// The median of the ratios round by round, and what should be known about it.
-fn ratio(table: &Table, figure: fn(&Figures) -> f64, ours: &Place, theirs: &Place) -> (Value, Option<String>) {
+fn ratio(bar: Bar, table: &Table, figure: fn(&Figures) -> f64, ours: &Place, theirs: &Place) -> Bar {
     let column = |place: &Place| table.column(place.0.name(), &place.1, figure);
     let (own, other) = (column(ours), column(theirs));
     if own.is_empty() || other.is_empty() {
-        return (Value::NotRun, None);
+        return bar;
     }
-    let failures: Vec<(String, usize)> = [ours, theirs]
-        .into_iter()
-        .filter_map(|(scene, client)| {
-            let (reason, count) = table.failures(scene.name(), client)?;
-            Some((format!("{client} at {}: {reason}", scene.name()), count))
-        })
-        .collect();
-    match (median_ratio(&own, &other), failures.first()) {
-        (Some(ratio), None) => (Value::Is(ratio), None),
-        (Some(ratio), Some((reason, count))) => {
-            (Value::Is(ratio), Some(format!("{count} of {} rounds do not count: {reason}", own.len())))
+    let failures = [ours, theirs].into_iter().filter_map(|(scene, client)| {
+        let (reason, count) = table.failures(scene.name(), client)?;
+        Some((format!("{client} at {}: {reason}", scene.name()), count))
+    });
+    let failure = failures.into_iter().next();
+    let rounds = ratios(&own, &other);
+    let (value, note) = match (Spread::of(&rounds), failure) {
+        (Some(spread), None) => (Value::Is(spread.median), None),
+        (Some(spread), Some((reason, count))) => {
+            (Value::Is(spread.median), Some(format!("{count} of {} rounds do not count: {reason}", own.len())))
         }
-        (None, Some((reason, _))) => (Value::Failed(reason.clone()), None),
+        (None, Some((reason, _))) => (Value::Failed(reason), None),
         (None, None) => (Value::Failed("there is no round with both".to_owned()), None),
-    }
+    };
+    Bar { value, rounds, note, ..bar }
 }
 
 /// The largest peak of any of the agent's uploads with chunks of the usual size, above the one with nothing to do.
@@ -236,13 +238,13 @@ fn memory_bar(table: &Table, ours: &str, theirs: &str) -> Bar {
 
 fn killed(kills: &Outcome) -> Vec<Bar> {
     let value = |figure: fn(&kills::HalfWay) -> f64| worst(kills.half_way.iter(), figure);
-    let first = kills.half_way.iter().find_map(|struck| struck.as_ref().ok());
+    let first = kills.half_way.iter().find_map(|struck| struck.0.as_ref().ok());
     let note = first.map(|it| format!("{} in flight in the first round", it.in_flight));
     let resent =
         Bar::new("bytes sent again after kill -9 half way", "chunks in flight x chunk size", Sense::AtMost, 1.0, 1.0);
     let read_again = Bar::new("bytes of the file read again after it", "absolute", Sense::AtMost, 0.0, 0.0);
     let again = Bar::new("bytes sent, killed every few seconds until done", "file size", Sense::AtMost, 1.05, 1.02);
-    let count = kills.again.iter().find_map(|struck| struck.as_ref().ok());
+    let count = kills.again.iter().find_map(|struck| struck.0.as_ref().ok());
     let count = count.map(|it| format!("{} kills, {} in flight", it.kills, it.in_flight));
     let extra = |it: &kills::HalfWay| {
         let bytes = it.read_again();
@@ -256,10 +258,10 @@ fn killed(kills: &Outcome) -> Vec<Bar> {
 }
 
 /// The largest of the figures: of a promise about a crash the worst case counts, not the median.
-fn worst<'a, T: 'a>(struck: impl Iterator<Item = &'a Result<T, String>>, figure: impl Fn(&T) -> f64) -> Value {
+fn worst<'a, T: Serialize + 'a>(all: impl Iterator<Item = &'a Struck<T>>, figure: impl Fn(&T) -> f64) -> Value {
     let mut value = Value::NotRun;
-    for outcome in struck {
-        value = match (value, outcome) {
+    for struck in all {
+        value = match (value, &struck.0) {
             (Value::Failed(reason), _) => Value::Failed(reason),
             (_, Err(reason)) => Value::Failed(reason.clone()),
             (Value::Is(most), Ok(it)) => Value::Is(most.max(figure(it))),
@@ -358,13 +360,14 @@ mod tests {
             |total, read| HalfWay { size: 100 << 23, before: 50 << 23, total, in_flight: 2, read, told_resent: None };
         let good = half_way(101 << 23, 51 << 23);
         let bad = half_way(103 << 23, (53 << 23) + (5 << 20));
-        let again = vec![Ok(Kills { size: 100, total: 104, kills: 3, in_flight: 2 })];
-        let bars = all(&Table::default(), &Outcome { half_way: vec![Ok(good.clone()), Ok(bad)], again });
+        let again = vec![Struck(Ok(Kills { size: 100, total: 104, kills: 3, in_flight: 2 }))];
+        let bars =
+            all(&Table::default(), &Outcome { half_way: vec![Struck(Ok(good.clone())), Struck(Ok(bad))], again });
         assert_eq!(find(&bars, "sent again", "in flight").value, Value::Is(1.5));
         let read = find(&bars, "read again", "");
         assert_eq!((read.value.clone(), read.verdict()), (Value::Is(5.0), Verdict::Must));
         assert_eq!(find(&bars, "every few seconds", "").verdict(), Verdict::Must);
-        let outcome = Outcome { half_way: vec![Ok(good), Err("gone".into())], again: Vec::new() };
+        let outcome = Outcome { half_way: vec![Struck(Ok(good)), Struck(Err("gone".into()))], again: Vec::new() };
         let bars = all(&Table::default(), &outcome);
         assert_eq!(find(&bars, "sent again", "in flight").verdict(), Verdict::Failed);
     }

@@ -12,7 +12,7 @@ use crate::{
     command::Running,
     control::{Manner, SinkProcess},
     material::CHUNK,
-    rig::{Rig, account, say},
+    rig::{self, Rig, account, say},
     sink::Stats,
 };
 
@@ -79,12 +79,17 @@ pub struct Kills {
     pub in_flight: u64,
 }
 
-/// Both; `None` when not asked for.
+/// Both; empty when not asked for.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Outcome {
-    pub half_way: Vec<Result<HalfWay, String>>,
-    pub again: Vec<Result<Kills, String>>,
+    pub half_way: Vec<Struck<HalfWay>>,
+    pub again: Vec<Struck<Kills>>,
 }
+
+/// What came of striking, or why nothing did.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Struck<T: Serialize>(#[serde(serialize_with = "rig::plainly")] pub Result<T, String>);
 
 impl HalfWay {
     /// Bytes sent more than once, of bytes that were in flight at most.
@@ -124,7 +129,7 @@ pub async fn strike(rig: &Rig, pace: Pace) -> anyhow::Result<Outcome> {
                 )),
                 Err(reason) => say(&format!("round {round}, killed half way: {reason}")),
             }
-            outcome.half_way.push(struck);
+            outcome.half_way.push(Struck(struck));
         }
     }
     if rig.choice.scene(AGAIN_AND_AGAIN) {
@@ -134,7 +139,7 @@ pub async fn strike(rig: &Rig, pace: Pace) -> anyhow::Result<Outcome> {
             Ok(it) => say(&format!("killed {} times: {:.3} times the file was sent", it.kills, it.sent())),
             Err(reason) => say(&format!("killed every {} s: {reason}", pace.every.as_secs())),
         }
-        outcome.again.push(struck);
+        outcome.again.push(Struck(struck));
     }
     Ok(outcome)
 }

@@ -23,7 +23,7 @@ pub struct Machine {
     pub kernel: String,
     /// Load average over the last minute, at the beginning.
     pub load: f64,
-    /// First line of each needed program's version.
+    /// Name and version of each needed program, with its TLS library.
     pub programs: Vec<String>,
     /// The agent's own word.
     pub agent: String,
@@ -39,7 +39,8 @@ impl Machine {
     pub fn look(agent: &Path, profile: &str) -> anyhow::Result<Self> {
         let mut programs = Vec::new();
         for (name, argument) in NEEDED {
-            programs.push(first_line(Path::new(name), argument).with_context(|| format!("{name} is needed"))?);
+            let line = first_line(Path::new(name), argument).with_context(|| format!("{name} is needed"))?;
+            programs.push(short(&line));
         }
         for name in NEEDED_SILENT {
             let paths = std::env::var_os("PATH").unwrap_or_default();
@@ -63,6 +64,13 @@ impl Machine {
     }
 }
 
+/// Of a version's line the name, the number, and the TLS library.
+fn short(line: &str) -> String {
+    let words = line.split(' ').enumerate();
+    let kept = words.filter(|(index, word)| *index < 2 || word.contains("SSL/") || word.contains("TLS/"));
+    kept.map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+}
+
 /// Load average over the last minute; 0 where the kernel does not tell.
 pub fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -78,4 +86,24 @@ fn field(file: &str, name: &str) -> Option<String> {
 fn first_line(program: &Path, argument: &str) -> anyhow::Result<String> {
     let out = Command::new(program).arg(argument).output()?;
     Ok(String::from_utf8_lossy(&out.stdout).lines().next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_version_only_what_tells_something_is_kept() {
+        let curl = "curl 7.88.1 (x86_64-pc-linux-gnu) libcurl/7.88.1 OpenSSL/3.0.19 zlib/1.2.13";
+        assert_eq!(short(curl), "curl 7.88.1 OpenSSL/3.0.19");
+        assert_eq!(short("OpenSSL 3.0.19 27 Jan 2026 (Library: OpenSSL 3.0.19)"), "OpenSSL 3.0.19");
+        assert_eq!(short(""), "");
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        assert!(
+            Machine::look(Path::new("/no/such/agent"), "debug").unwrap_err().to_string().contains("/no/such/agent")
+        );
+    }
 }

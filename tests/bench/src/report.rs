@@ -103,25 +103,31 @@ impl Report {
         }
         let best = bars::best_curl(&self.table, scene);
         let looped = Client::Loop.name();
-        let to_best = best.as_ref().map_or_else(|| "to curl".to_owned(), |best| format!("to {best}"));
-        let head = ["", "MiB/s", "CPU s/GiB", "peak MiB", "in flight", "sink s/GiB", &to_best, "to loop"];
-        let mut lines = vec![head.map(str::to_owned).to_vec()];
+        let against = best.clone().unwrap_or_else(|| "curl".to_owned());
+        let (speed_best, cpu_best) = (format!("speed/{against}"), format!("CPU/{against}"));
+        let ratios = [&speed_best, "speed/loop", &cpu_best, "CPU/loop"];
+        let head = [&["", "MiB/s", "CPU s/GiB", "peak MiB", "in flight", "sink s/GiB"][..], &ratios].concat();
+        let mut lines = vec![head.into_iter().map(str::to_owned).collect::<Vec<_>>()];
         let mut failures = String::new();
         // In the order of the scene, which the rounds have turned.
         let order = scene.clients().into_iter().map(Client::name).chain([IDLE.to_owned()]);
         for client in order.filter(|client| clients.contains(&client.as_str())) {
             let column = |figure: fn(&Figures) -> f64| self.table.column(scene.name(), &client, figure);
             if let Some((reason, count)) = self.table.failures(scene.name(), &client) {
-                let _ = writeln!(failures, "  {client}: {count} rounds do not count: {reason}");
+                let _ = writeln!(
+                    failures,
+                    "  {client}: {count} of {} rounds do not count: {reason}",
+                    self.rounds_of(scene.name(), &client)
+                );
             }
-            let speed = |name: &str| self.table.column(scene.name(), name, Figures::mib_per_s);
-            let to = |name: Option<&str>| {
-                let ratio = name.and_then(|name| median_ratio(&speed(&client), &speed(name)));
+            let to = |name: Option<&str>, figure: fn(&Figures) -> f64| {
+                let theirs = name.map(|name| self.table.column(scene.name(), name, figure));
+                let ratio = theirs.and_then(|theirs| median_ratio(&column(figure), &theirs));
                 ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"))
             };
             let peak = most(&column(|figures| figures.peak_bytes as f64 / MIB), 1);
             if client == IDLE {
-                lines.push([vec![client], vec!["-".to_owned(); 2], vec![peak], vec!["-".to_owned(); 4]].concat());
+                lines.push([vec![client], vec!["-".to_owned(); 2], vec![peak], vec!["-".to_owned(); 6]].concat());
                 continue;
             }
             lines.push(vec![
@@ -131,11 +137,17 @@ impl Report {
                 peak,
                 most(&column(|figures| figures.in_flight as f64), 0),
                 median(&column(|figures| figures.sink_cpu_s / gib(figures.bytes)), 2),
-                to(best.as_deref()),
-                to(Some(&looped)),
+                to(best.as_deref(), Figures::mib_per_s),
+                to(Some(&looped), Figures::mib_per_s),
+                to(best.as_deref(), Figures::cpu_per_gib),
+                to(Some(&looped), Figures::cpu_per_gib),
             ]);
         }
         format!("\n{}\n{}{failures}", scene.title(), aligned(&lines))
+    }
+
+    fn rounds_of(&self, scene: &str, client: &str) -> usize {
+        self.table.column(scene, client, Figures::mib_per_s).len()
     }
 
     fn memory(&self) -> String {
@@ -154,7 +166,11 @@ impl Report {
                 median(&column(Figures::cpu_per_gib), 2),
             ]);
             if let Some((reason, count)) = self.table.failures(memory::SCENE, client) {
-                let _ = writeln!(failures, "  {client}: {count} rounds do not count: {reason}");
+                let _ = writeln!(
+                    failures,
+                    "  {client}: {count} of {} rounds do not count: {reason}",
+                    self.rounds_of(memory::SCENE, client)
+                );
             }
         }
         format!("\nmemory of the agent, 4 in flight\n{}{failures}", aligned(&lines))
@@ -162,12 +178,15 @@ impl Report {
 
     fn bars(&self) -> String {
         let mut lines = vec![["", "against", "figure", "must", "goal", ""].map(str::to_owned).to_vec()];
-        let mut notes = String::new();
+        let mut notes: Vec<String> = Vec::new();
         for bar in &self.bars {
             let sign = if bar.sense == Sense::AtLeast { ">=" } else { "<=" };
             let unit = if bar.unit == "x" { "x".to_owned() } else { format!(" {}", bar.unit) };
             let figure = match &bar.value {
-                Value::Is(value) => format!("{value:.2}{unit}"),
+                Value::Is(value) => match Spread::of(&bar.rounds) {
+                    Some(Spread { min, max, .. }) => format!("{value:.2}{unit} ({min:.2}-{max:.2})"),
+                    None => format!("{value:.2}{unit}"),
+                },
                 Value::NotRun | Value::Failed(_) => "-".to_owned(),
             };
             let limit = |limit: f64| format!("{sign} {limit:.2}");
@@ -181,15 +200,15 @@ impl Report {
             };
             let must = bar.must.map_or_else(|| "-".to_owned(), limit);
             lines.push(vec![bar.what.clone(), bar.against.clone(), figure, must, limit(bar.goal), verdict.to_owned()]);
-            let failed = match &bar.value {
-                Value::Failed(reason) => Some(reason),
-                _ => bar.note.as_ref(),
+            let note = match (&bar.value, &bar.note) {
+                (Value::Failed(reason), _) => Some(format!("  FAILED: {reason}\n")),
+                (_, Some(note)) => Some(format!("  {}, against {}: {note}\n", bar.what, bar.against)),
+                _ => None,
             };
-            if let Some(note) = failed {
-                let _ = writeln!(notes, "  {}, against {}: {note}", bar.what, bar.against);
-            }
+            // The same reason fails many.
+            notes.extend(note.filter(|note| !notes.contains(note)));
         }
-        format!("\nbars\n{}{notes}", aligned(&lines))
+        format!("\nbars\n{}{}", aligned(&lines), notes.concat())
     }
 }
 
@@ -269,7 +288,7 @@ mod tests {
         let report = report(table);
         assert!(!report.is_good());
         let text = report.text();
-        assert!(text.contains("agent-4: 1 rounds do not count: this agent has no `iso push`"), "{text}");
+        assert!(text.contains("agent-4: 1 of 1 rounds do not count: this agent has no `iso push`"), "{text}");
         assert!(text.contains("FAILED") || text.contains("not run"), "{text}");
     }
 

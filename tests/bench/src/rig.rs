@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use crate::{
     clients::{self, Agent, Client, InFlight},
@@ -263,6 +263,17 @@ pub fn say(text: &str) {
 /// GiB in so many bytes.
 pub fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
+}
+
+/// Writes a figure, or why there is none as `{"failed": reason}`.
+pub(crate) fn plainly<T: Serialize, S: Serializer>(
+    outcome: &Result<T, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match outcome {
+        Ok(figures) => figures.serialize(serializer),
+        Err(failed) => json!({ "failed": failed }).serialize(serializer),
+    }
 }
 
 async fn figures(

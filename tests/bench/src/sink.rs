@@ -47,7 +47,7 @@ const MOST_CONNECTIONS: usize = 256;
 /// For a TLS handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(15);
 /// What is read from a connection at once: rustls by itself asks the kernel for 4 KiB at a time.
-const READ_AHEAD: usize = 128 << 10;
+const READ_AHEAD: usize = 64 << 10;
 /// Most bytes of decrypted body that wait in one connection.
 const BODY_AHEAD: usize = 256 << 10;
 

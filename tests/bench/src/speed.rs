@@ -1,13 +1,13 @@
 //! The rounds: every client at every sink in turn, round after round, so that a slow minute of the machine slows all.
 
 use anyhow::Context as _;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{
     clients::{Client, InFlight, PARALLEL},
     control::{Manner, SinkProcess},
     material::cool,
-    rig::{Figures, Rig, say},
+    rig::{self, Figures, Rig, say},
 };
 
 /// The agent with nothing to do, as tables call it.
@@ -42,7 +42,7 @@ pub struct Row {
     /// From 1.
     pub round: usize,
     /// Why it does not count, otherwise.
-    #[serde(serialize_with = "plainly")]
+    #[serde(serialize_with = "rig::plainly")]
     pub figures: Result<Figures, String>,
 }
 
@@ -201,14 +201,6 @@ async fn cold(rig: &Rig, sink: &SinkProcess, client: Client) -> anyhow::Result<F
             rig.material.cool_chunks()?;
             rig.upload(client, sink, false).await
         }
-    }
-}
-
-/// The figures, or `{"failed": reason}`.
-fn plainly<S: Serializer>(figures: &Result<Figures, String>, serializer: S) -> Result<S::Ok, S::Error> {
-    match figures {
-        Ok(figures) => figures.serialize(serializer),
-        Err(failed) => serde_json::json!({ "failed": failed }).serialize(serializer),
     }
 }
 

@@ -29,7 +29,7 @@ const QUICK_GIB: f64 = 0.25;
 const QUICK_ROUNDS: usize = 2;
 
 const EXAMPLES: &str = "Examples:
-  cargo bench-upload                                the whole run, some 45 minutes on 2 cores
+  cargo bench-upload                                the whole run, half an hour on 2 cores
   cargo bench-upload --quick                        0.25 GiB in 2 rounds: whether it works, not how well
   cargo bench-upload --only 0ms --rounds 3          only without server time
   cargo bench-upload --only 200ms --only agent-auto --only curl-par16
@@ -175,7 +175,7 @@ async fn build(beside: &Path, profile: &str, agent: bool) -> anyhow::Result<()> 
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(about_us)) {
         cargo.env_remove(name);
     }
-    cargo.args(["build", "--quiet", "--workspace", "--bin", "sink", "--bin", "measure"]);
+    cargo.args(["build", "--workspace", "--bin", "sink", "--bin", "measure"]);
     if agent {
         cargo.args(["--bin", "agent"]);
     }

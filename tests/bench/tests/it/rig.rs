@@ -112,12 +112,12 @@ async fn what_a_killed_agent_sends_again_is_counted_at_the_sink() {
     let rig = rig(dir.path(), &["kill", "kills"]).await;
     let pace = Pace { mib_per_s: 20, every: Duration::from_millis(1_500) };
     let outcome = kills::strike(&rig, pace).await.unwrap();
-    let half_way = outcome.half_way[0].as_ref().unwrap();
+    let half_way = outcome.half_way[0].0.as_ref().unwrap();
     assert!(half_way.before >= half_way.size / 2 && half_way.before < half_way.size, "{half_way:?}");
     // The stand-in has one chunk in flight and notes each that is acknowledged.
     assert_eq!(half_way.in_flight, 1);
     assert!(half_way.total >= half_way.size && half_way.resent() <= 1.0, "{half_way:?}");
-    let kills = outcome.again[0].as_ref().unwrap();
+    let kills = outcome.again[0].0.as_ref().unwrap();
     assert!(kills.kills >= 1 && kills.total >= kills.size, "{kills:?}");
     assert!(kills.total <= kills.size + kills.kills * CHUNK, "{kills:?}");
 }
