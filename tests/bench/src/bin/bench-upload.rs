@@ -30,7 +30,7 @@ const QUICK_ROUNDS: usize = 2;
 
 const EXAMPLES: &str = "Examples:
   cargo bench-upload                                the whole run, half an hour on 2 cores
-  cargo bench-upload --quick                        0.25 GiB in 2 rounds: whether it works, not how well
+  cargo bench-upload --quick                        whether it works, not how well
   cargo bench-upload --only 0ms --rounds 3          only without server time
   cargo bench-upload --only 200ms --only agent-auto --only curl-par16
   cargo bench-upload --only kill --only kills --json killed.json
@@ -38,8 +38,9 @@ const EXAMPLES: &str = "Examples:
 Parts: proof, 0ms, 20ms, 200ms, serial, cold, memory, kill, kills.
 Clients: curl-seq, curl-par2, curl-par4, curl-par8, curl-par16, dgst+curl-par4, loop, agent-4, agent-auto, agent-1.
 
-It needs curl, openssl, sh and dd, and installs nothing. The file and its chunks take twice the file's size on disk, and as
-much memory for the page cache. Exit code 0: everything that must be reached is; 1: something is not, or failed.";
+It needs curl, openssl, sh and dd, and installs nothing. The file and its chunks take twice the file's size on disk, and \
+as much memory for the page cache. Exit code 0: everything that must be reached is; 1: something is not, or failed; \
+2: usage; 130: stopped.";
 
 /// Uploads a file over TLS to a sink on loopback: the agent, curl, and a shell loop in turn, round after round. Prints
 /// throughput, CPU and memory of each, the ratios, and what of the goals is reached.
