@@ -14,7 +14,7 @@ fn root() -> PathBuf {
 }
 
 /// Which of our packages each of our packages may name, outside of tests.
-const MAY_DEPEND: [(&str, &[&str]); 8] = [
+const MAY_DEPEND: [(&str, &[&str]); 9] = [
     ("gantry-proto", &[]),
     ("gantry-telemetry", &["gantry-proto"]),
     ("gantry-plan", &["gantry-proto"]),
@@ -22,6 +22,7 @@ const MAY_DEPEND: [(&str, &[&str]); 8] = [
     ("gantry-agent", &["gantry-proto", "gantry-telemetry"]),
     ("gantry-ctl", &["gantry-proto", "gantry-plan", "gantry-telemetry"]),
     ("gantry-sim", &[]),
+    ("gantry-bench", &[]),
     ("gantry-e2e", &["gantry-proto", "gantry-plan", "gantry-controller", "gantry-agent", "gantry-ctl", "gantry-sim"]),
 ];
 
