@@ -5,7 +5,7 @@
 
 use gantry_proto::{
     JobId, Leftover,
-    result::{NamedId, ServersResult, SetupStatus},
+    result::{NamedId, ServersResult, SetupStatus, UploadResult},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -58,7 +58,7 @@ pub struct Facts {
     /// The licence as CloudTower tells it (5.5).
     pub license: Option<Value>,
     /// How the newest upload went.
-    pub upload: Option<UploadFact>,
+    pub upload: Option<UploadResult>,
     /// Seconds by phase: `upload_s`, `vm_create_s`, `guest_agent_s`, `installer_s`.
     pub timings: std::collections::BTreeMap<String, f64>,
     /// What could not be removed, and what may be left.
@@ -85,23 +85,6 @@ pub struct IsoFact {
     pub md5: String,
     /// Whether the guest tools are inside; `None` when that could not be found out.
     pub guest_tools: Option<bool>,
-}
-
-/// How an upload went, in one life of the agent.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct UploadFact {
-    /// Real seconds.
-    pub seconds: f64,
-    /// Bytes of chunks that connections took, in all sendings.
-    pub sent_bytes: u64,
-    /// Those of them that were in vain.
-    pub resent_bytes: u64,
-    /// Chunks in flight at a time, at most.
-    pub max_in_flight: u64,
-    /// Where the time went, over all chunks in flight: seconds by kind (`disk_s`, `hashing_s`, `waiting_s`, `network_s`,
-    /// `server_s`), whose sum is `seconds` times `max_in_flight`.
-    pub times: std::collections::BTreeMap<String, f64>,
 }
 
 /// The image on the cluster.

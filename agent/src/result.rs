@@ -87,6 +87,7 @@ fn iso(image: &ImageFact, facts: &Facts, chunks: &BTreeMap<u64, Chunk>) -> IsoRe
         sha256: file.sha256,
         md5: file.md5,
         skipped,
+        upload: facts.upload.clone().filter(|_| !skipped),
     }
 }
 

@@ -147,7 +147,18 @@ impl Pins {
 /// A client configuration that asks `pins` about each certificate. Without session resumption, so that it is asked at
 /// every connection; without ALPN, so HTTP/1.1.
 pub fn client_config(pins: &Arc<Pins>) -> ClientConfig {
-    let provider = Arc::new(ring::default_provider());
+    config(pins, ring::default_provider())
+}
+
+/// The same for many bytes: the suites with AES-128 are offered first.
+pub fn bulk_config(pins: &Arc<Pins>) -> ClientConfig {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| !format!("{:?}", suite.suite()).contains("AES_128"));
+    config(pins, provider)
+}
+
+fn config(pins: &Arc<Pins>, provider: CryptoProvider) -> ClientConfig {
+    let provider = Arc::new(provider);
     let verifier = Arc::new(Verifier { pins: pins.clone(), provider: provider.clone() });
     #[expect(clippy::expect_used, reason = "ring's own suites cover the default versions; a test builds it")]
     let builder = ClientConfig::builder_with_provider(provider)
@@ -286,6 +297,17 @@ mod tests {
             assert!(pins.judge(&n.to_string(), n.to_string()));
         }
         assert!(!pins.judge("one more", "new".into()));
+    }
+
+    #[test]
+    fn the_cheaper_cipher_is_offered_first_for_many_bytes_and_none_is_left_out() {
+        let pins = Pins::new(CertificatePolicy::FirstSight, None);
+        let suites = |config: &ClientConfig| -> Vec<_> {
+            config.crypto_provider().cipher_suites.iter().map(|suite| suite.suite()).collect()
+        };
+        let (bulk, usual) = (suites(&bulk_config(&pins)), suites(&client_config(&pins)));
+        assert_eq!(bulk[0], rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert!(bulk.len() == usual.len() && usual.iter().all(|suite| bulk.contains(suite)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The shared context of `flow.md` 7: what a job leaves for later stages, as JSON. On failure it has `error` and no
 //! `status` (R63); what was known before stays.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -80,6 +82,26 @@ pub struct IsoResult {
     pub md5: String,
     /// An image that was there before was used; nothing was sent.
     pub skipped: bool,
+    /// How the upload went; absent when nothing was sent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub upload: Option<UploadResult>,
+}
+
+/// How an upload went, in one life of the agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UploadResult {
+    /// Real seconds.
+    pub seconds: f64,
+    /// Bytes of chunks that connections took, in all sendings.
+    pub sent_bytes: u64,
+    /// Those of them that were in vain.
+    pub resent_bytes: u64,
+    /// Chunks in flight at a time, at most.
+    pub max_in_flight: u64,
+    /// Where the time went, over all chunks in flight: seconds by kind (`disk_s`, `hashing_s`, `waiting_s`, `network_s`,
+    /// `server_s`), whose sum is `seconds` times `max_in_flight`.
+    pub times: BTreeMap<String, f64>,
 }
 
 /// The VM.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use clap::Args;
-use gantry_proto::{Body, Level, Redactor, Secret, plan::UploadParams};
+use gantry_proto::{Body, Level, Redactor, Secret, plan::UploadParams, result::UploadResult};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{Failure, Form, Place, bar, interruptible, print, remarks, warn};
 use crate::{
     config::{CertificatePolicy, Settings},
-    facts::{Facts, ImageFact, IsoFact, UploadFact},
+    facts::{Facts, ImageFact, IsoFact},
     iso::{self, HashError, Inventory},
     joblog::JobLog,
     journal::EventReader,
@@ -90,7 +90,7 @@ struct Pushed {
     iso: IsoFact,
     image: ImageFact,
     /// `None`: nothing was sent.
-    upload: Option<UploadFact>,
+    upload: Option<UploadResult>,
     seconds: f64,
 }
 

@@ -35,7 +35,7 @@ impl Default for Iso {
         Self {
             min_bytes: 1 << 30,
             scan_s: 30,
-            piece_bytes: 64 << 10,
+            piece_bytes: 32 << 10,
             hash_every_s: 30,
             settle_s: 60,
             chunk_bytes: 8 << 20,

@@ -6,16 +6,17 @@ mod proof;
 mod volume;
 
 use async_trait::async_trait;
-use gantry_proto::{Level, StepInfo};
+use gantry_proto::{Level, StepInfo, result::UploadResult};
 use serde_json::json;
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
     cluster,
     story::{again, blocking, fields, permanent, read, story, story_of},
 };
 use crate::{
-    facts::{Facts, ImageFact, ImageState, IsoFact, UploadFact},
+    facts::{Facts, ImageFact, ImageState, IsoFact},
     fisheye::Image,
     iso::{self, Identity, Inventory},
     step::{Step, StepCx, StepError},
@@ -151,7 +152,20 @@ async fn send(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(), Broke
     let chunks = chunks.map_err(|error| Broken::Step(volume::unusable(&error.to_string())))?;
     let expected = expected(cx, iso, image.chunk_size).await;
     let mut upload = Upload { cx, source: &source, image, chunks, expected, file_name: &iso.file_name };
-    let filled = upload.send().await?;
+    let span = tracing::info_span!(
+        "upload",
+        otel.name = "upload of the chunks",
+        bytes = Empty,
+        resent_bytes = Empty,
+        max_in_flight = Empty,
+        disk_s = Empty,
+        hashing_s = Empty,
+        waiting_s = Empty,
+        network_s = Empty,
+        server_s = Empty,
+    );
+    let filled = upload.send().instrument(span.clone()).await?;
+    record(&span, &filled);
     let doubtful = upload.chunks.is_doubtful();
     tell(cx, facts, &filled).await?;
     proof::prove(cx, facts, iso, doubtful).await
@@ -172,10 +186,19 @@ fn found(iso: &IsoFact, identity: Identity) -> Option<iso::Found> {
     Some(iso::Found { path: iso.path.clone().into(), file_name: iso.file_name.clone(), name, identity })
 }
 
+/// The figures on the span.
+fn record(span: &Span, filled: &Filled) {
+    span.record("bytes", filled.sent_bytes);
+    span.record("resent_bytes", filled.resent_bytes);
+    span.record("max_in_flight", filled.max_in_flight as u64);
+    for (kind, seconds) in filled.times().seconds() {
+        span.record(kind.as_str(), seconds);
+    }
+}
+
 /// Where the time went.
 async fn tell(cx: &StepCx, facts: &mut Facts, filled: &Filled) -> Result<(), StepError> {
-    let mut all = Times::default();
-    filled.slots.iter().for_each(|slot| all += *slot);
+    let all = filled.times();
     let wall = filled.wall.as_secs_f64();
     let extra = json!({
         "seconds": (wall * 1000.0).round() / 1000.0,
@@ -185,7 +208,7 @@ async fn tell(cx: &StepCx, facts: &mut Facts, filled: &Filled) -> Result<(), Ste
         "times": all.seconds(),
         "slots": filled.slots.iter().map(Times::seconds).collect::<Vec<_>>(),
     });
-    facts.upload = Some(UploadFact {
+    facts.upload = Some(UploadResult {
         seconds: (wall * 1000.0).round() / 1000.0,
         sent_bytes: filled.sent_bytes,
         resent_bytes: filled.resent_bytes,

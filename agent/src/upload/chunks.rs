@@ -15,7 +15,10 @@ pub struct Chunks {
     acknowledged: BTreeSet<u64>,
     todo: VecDeque<u64>,
     in_flight: BTreeSet<u64>,
-    /// The newest `to_upload`: `None` as long as none came.
+    /// Those in flight that were so together with another one.
+    in_company: BTreeSet<u64>,
+    /// The newest `to_upload`: `None` as long as none came. Of answers to chunks that were in flight together nobody knows
+    /// which is the newest: then what all of them name.
     named: Option<Vec<i64>>,
     rounds_left: u32,
     /// How many the server named at the beginning of the round at hand; `None` in the first pass.
@@ -59,6 +62,7 @@ impl Chunks {
             acknowledged,
             todo,
             in_flight: BTreeSet::new(),
+            in_company: BTreeSet::new(),
             named: None,
             rounds_left: rounds,
             round_of: None,
@@ -114,6 +118,10 @@ impl Chunks {
             self.next_round();
         }
         let index = self.todo.pop_front()?;
+        if !self.in_flight.is_empty() {
+            self.in_company.extend(&self.in_flight);
+            self.in_company.insert(index);
+        }
         self.in_flight.insert(index);
         Some(index)
     }
@@ -124,7 +132,12 @@ impl Chunks {
         let is_first = self.acknowledged.insert(index);
         let still_named =
             named.as_ref().is_some_and(|list| list.iter().any(|named| u64::try_from(*named) == Ok(index)));
-        self.named = named;
+        let together = self.in_company.remove(&index);
+        self.named = match (self.named.take(), named) {
+            (Some(before), Some(now)) if together => Some(both(before, &now)),
+            (before, None) if together => before,
+            (_, now) => now,
+        };
         // In a round the server's list is put to the test by each answer: one that still names what was just written
         // will name it for ever.
         if self.round_of.is_some() && still_named {
@@ -159,6 +172,12 @@ impl Chunks {
             self.todo = again.into();
         }
     }
+}
+
+/// What both lists name. Each is as long as the server likes, within the bound of an answer.
+fn both(before: Vec<i64>, now: &[i64]) -> Vec<i64> {
+    let now: BTreeSet<i64> = now.iter().copied().collect();
+    before.into_iter().filter(|index| now.contains(index)).collect()
 }
 
 fn in_range(list: &[i64], count: u64) -> impl Iterator<Item = u64> {
@@ -255,6 +274,27 @@ mod tests {
         let (sent, chunks) = run(chunks, |sent, _| Some(missing(&[sent, &[0, 1, 4]].concat())));
         assert_eq!(sent, [2, 3]);
         assert_eq!(chunks.done_bytes(), 9);
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_names_nothing_that_another_one_does_not() {
+        let mut chunks = plan(None);
+        let all: Vec<u64> = std::iter::from_fn(|| chunks.take_next()).collect();
+        // The server wrote 3 before 4 and answered in the other order; 2 was lost on its disk, as every answer says.
+        for (index, named) in
+            [(0, vec![1, 2, 3, 4]), (1, vec![2, 3, 4]), (2, vec![2, 3, 4]), (4, vec![2]), (3, vec![2, 4])]
+        {
+            assert!(chunks.acknowledge(index, Some(named)));
+        }
+        assert_eq!((all.len(), chunks.take_next()), (5, Some(2)));
+        assert!(!chunks.acknowledge(2, Some(vec![])));
+        assert_eq!((chunks.take_next(), chunks.is_doubtful()), (None, false));
+
+        let mut chunks = plan(None);
+        let all: Vec<u64> = std::iter::from_fn(|| chunks.take_next()).collect();
+        let last = |index| if index == 4 { vec![] } else { vec![index as i64, 4] };
+        all.into_iter().rev().for_each(|index| assert!(chunks.acknowledge(index, Some(last(index)))));
+        assert_eq!((chunks.take_next(), chunks.is_doubtful()), (None, false), "one of them says that all is there");
     }
 
     #[test]

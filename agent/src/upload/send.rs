@@ -70,6 +70,15 @@ pub struct Filled {
     pub slots: Vec<Times>,
 }
 
+impl Filled {
+    /// Of all slots together.
+    pub fn times(&self) -> Times {
+        let mut all = Times::default();
+        self.slots.iter().for_each(|slot| all += *slot);
+        all
+    }
+}
+
 /// Why a volume could not be filled.
 #[derive(Debug)]
 pub enum Broken {

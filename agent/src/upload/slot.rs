@@ -26,6 +26,9 @@ use crate::{
     http::Answer,
 };
 
+/// Pieces between two looks at whether the server has answered already.
+const LISTEN_EVERY: u64 = 8;
+
 /// What all slots of an upload share.
 pub(super) struct Shared {
     pub(super) source: Source,
@@ -220,7 +223,8 @@ impl Sending<'_> {
             self.laps.lap(|times| &mut times.disk);
             hash.update(&*piece);
             self.laps.lap(|times| &mut times.hashing);
-            if connection.has_news() {
+            // Now and then: a server may say no before it has everything.
+            if (done / count as u64).is_multiple_of(LISTEN_EVERY) && connection.has_news() {
                 return (Ok(None), Ok(()));
             }
             if let Err(error) = connection.send(piece, patience) {

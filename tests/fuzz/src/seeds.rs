@@ -74,6 +74,10 @@ fn orders() -> Vec<Seed> {
     let cancel = |number| order(number, 1, Kind::Cancel(v1::CancelOrder { by: by(), reason: reason() }));
     let pause = |number| order(number, 1, Kind::Pause(v1::PauseOrder { by: by(), reason: reason() }));
     let resume = |number| order(number, 1, Kind::Resume(v1::ResumeOrder { by: by() }));
+    let tune = |number, in_flight| {
+        let wishes = v1::TuneUploadOrder { by: by(), limit_bytes_per_s: Some(1 << 20), in_flight, paused: None };
+        order(number, 1, Kind::TuneUpload(wishes))
+    };
     let decide = |number, question, choice: &str| {
         let decide = v1::DecideOrder { question, choice: choice.to_owned(), by: by(), reason: reason() };
         order(number, 1, Kind::Decide(decide))
@@ -125,6 +129,7 @@ fn orders() -> Vec<Seed> {
         seed("order", "start", framed(&[start(), beat(5), ack(3), start(), goodbye])),
         seed("order", "cancel", framed(&[start(), beat(5), cancel(2), beat(20), cancel(3)])),
         seed("order", "pause", framed(&[start(), pause(2), resume(3), pause(4), beat(6), resume(5)])),
+        seed("order", "tune", framed(&[start(), tune(2, Some(4)), beat(5), tune(3, None), cancel(4)])),
         seed("order", "decide", framed(&[start(), beat(6), decide(2, 6, "look-again"), beat(9), decide(3, 9, "undo")])),
         seed("order", "retry", framed(&[start(), beat(5), cancel(2), beat(20), retry(&["made"], false), beat(25)])),
         seed("order", "sweep", framed(&[start(), beat(5), cancel(2), beat(20), retry(&[], true), beat(25)])),

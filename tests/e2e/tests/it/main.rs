@@ -15,6 +15,7 @@ mod openssh;
 mod proxied;
 mod refused;
 mod secrets;
+mod steer;
 mod support;
 mod tidy;
 mod trace;
