@@ -123,6 +123,8 @@ fn planned(volume: &Volume) {
 
 async fn chunk(client: &Client) -> Result<(), Error> {
     let at = ChunkAddress { zbs_volume_id: "a-volume", image_uuid: "an-image", chunk_num: 3 };
+    // The server takes one connection at a time.
+    client.login().await?;
     let line = client.chunk_line().await?;
     let endpoint = line.endpoint.clone();
     let request = client.chunk_request(&endpoint, at, (5, "an image.iso"), None).await?;

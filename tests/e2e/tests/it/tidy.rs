@@ -23,7 +23,18 @@ const MAY_DEPEND: [(&str, &[&str]); 9] = [
     ("gantry-ctl", &["gantry-proto", "gantry-plan", "gantry-telemetry"]),
     ("gantry-sim", &[]),
     ("gantry-bench", &[]),
-    ("gantry-e2e", &["gantry-proto", "gantry-plan", "gantry-controller", "gantry-agent", "gantry-ctl", "gantry-sim"]),
+    (
+        "gantry-e2e",
+        &[
+            "gantry-proto",
+            "gantry-plan",
+            "gantry-controller",
+            "gantry-agent",
+            "gantry-ctl",
+            "gantry-sim",
+            "gantry-telemetry",
+        ],
+    ),
 ];
 
 /// What a package of ours must not bring in by itself: the contract and the planner are pure.
