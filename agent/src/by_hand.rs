@@ -115,7 +115,7 @@ pub fn iso(verb: &Iso) -> Result<ExitCode, Failure> {
         match verb {
             Iso::Scan(scan) => scan.run().await,
             Iso::List(list) => list.run(),
-            Iso::Push(push) => push.run().await,
+            Iso::Push(push) => Box::pin(push.run()).await,
         }
     });
     // A read that still blocks must not hold the process.

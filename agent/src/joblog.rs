@@ -138,7 +138,6 @@ impl JobLog {
     }
 
     /// The same with log files below this directory.
-    #[expect(clippy::too_many_arguments, reason = "what `new` takes, and the place")]
     pub(crate) fn in_dir(
         dir: &Path,
         settings: &Settings,

@@ -121,7 +121,7 @@ impl Push {
         })?;
         let log = work.log();
         let seen = log.journal().events_after(log.journal().tail().last_seq);
-        let watched = watch(&log, seen, interruptible(&cancel, work.run())).await?;
+        let watched = Box::pin(watch(&log, seen, interruptible(&cancel, Box::pin(work.run())))).await?;
         let ended = watched.map_err(|error| match error {
             Failure::Interrupted => Failure::Stopped,
             other => other,
@@ -147,7 +147,7 @@ impl Push {
         let url: http::Uri = self.fisheye.parse().map_err(|_| usage("no URL"))?;
         let host = url.host().filter(|host| !host.is_empty()).ok_or_else(|| usage("no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        if url.path().trim_matches('/') != "" || url.query().is_some() || self.fisheye.contains('@') {
+        if !url.path().trim_matches('/').is_empty() || url.query().is_some() || self.fisheye.contains('@') {
             return Err(usage("only scheme, host and port are meant"));
         }
         let (scheme, port) = match url.scheme_str() {

@@ -193,7 +193,7 @@ impl Wire {
             }
             let (body, framed) = self.body(&head, most, patience)?;
             let keep = framed && head.keep && !self.ended && self.input.is_empty();
-            return Ok((Answer { status: head.status, headers: head.headers, body: body.into() }, keep));
+            return Ok((Answer { status: head.status, headers: head.headers, body }, keep));
         }
     }
 

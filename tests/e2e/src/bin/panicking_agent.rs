@@ -35,6 +35,7 @@ impl Step for Panics {
         StepInfo { id: "panics".into(), title: "Panic with every secret".to_owned(), weight: 1, attempts: 1 }
     }
 
+    #[expect(clippy::panic, reason = "it is what this program is for")]
     async fn run(&self, cx: &StepCx, _facts: &mut Facts) -> Result<(), StepError> {
         let Secrets { root_password, fisheye_password, ssh_password, .. } = &*cx.secrets;
         let words = [root_password, fisheye_password, ssh_password].map(|secret| secret.expose());
