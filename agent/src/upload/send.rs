@@ -191,7 +191,7 @@ impl<'a> Upload<'a> {
             if run.flying.is_empty() && run.waiting.is_empty() && run.paused.is_none() {
                 return Ok(());
             }
-            let next = run.next_moment();
+            let next = run.next_moment(self.cx.log.wants_hold());
             tokio::select! {
                 biased;
                 () = self.cx.cancel.cancelled() => return Err(Broken::Step(self.cx.log.why_stopped())),
@@ -470,10 +470,10 @@ impl<'a> Upload<'a> {
 }
 
 impl Run<'_> {
-    /// When there is something to do without anybody saying so.
-    fn next_moment(&self) -> Option<Instant> {
-        let retry = self.waiting.values().min().copied().filter(|_| self.flying.len() < self.width.now());
-        let retry = retry.filter(|_| self.paused.is_none());
+    /// When there is something to do without anybody saying so. `held`: nothing begins before all is back.
+    fn next_moment(&self, held: bool) -> Option<Instant> {
+        let may_begin = self.flying.len() < self.width.now() && self.paused.is_none() && !held;
+        let retry = self.waiting.values().min().copied().filter(|_| may_begin);
         let freeze = self.paused.map(|since| since + PAUSE_GRACE).filter(|_| !self.is_frozen);
         retry.into_iter().chain(freeze).min()
     }
