@@ -40,6 +40,11 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("iso", iso::run),
 ];
 
+/// How many orders of an input of the target `order` are not refused.
+pub fn orders_carried_out(input: &[u8]) -> usize {
+    order::carried_out(input)
+}
+
 /// Does with an input what the target of this name does.
 pub fn run(target: &str, input: &[u8]) {
     let (_, body) = TARGETS.iter().find(|(name, _)| *name == target).expect("the name of a target");

@@ -33,6 +33,8 @@ use super::{
 const LIMIT: Duration = Duration::from_secs(20);
 /// What a heartbeat waits for is there at once, or never comes.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Until when an order holds that does not say so: the year 2999, microseconds since 1970.
+const FAR: i64 = 32_472_144_000_000_000;
 
 static STAGE: LazyLock<(TempDir, Arc<Identity>)> = LazyLock::new(|| {
     let stage = dir();
@@ -54,17 +56,23 @@ struct Made;
 struct Asks;
 
 pub(crate) fn run(input: &[u8]) {
+    carried_out(input);
+}
+
+/// The same; how many orders were not refused.
+pub(crate) fn carried_out(input: &[u8]) -> usize {
     let orders = messages::<v1::OpenResponse>(input);
     if orders.iter().all(|response| response.item.is_none()) {
-        return;
+        return 0;
     }
     let data = fresh(&STAGE.0);
     fs::create_dir(&data).unwrap();
+    let mut taken = 0;
     wait(async {
         let runner = start(&data).await;
         runner.in_contact();
         for response in orders {
-            receive(&runner, response).await;
+            taken += usize::from(receive(&runner, response).await);
         }
         stop(&runner).await;
         let runner = start(&data).await;
@@ -72,10 +80,11 @@ pub(crate) fn run(input: &[u8]) {
         stop(&runner).await;
     });
     fs::remove_dir_all(&data).unwrap();
+    taken
 }
 
-/// What the link does with a message.
-async fn receive(runner: &Arc<Runner>, response: v1::OpenResponse) {
+/// What the link does with a message. Whether it was an order that was not refused.
+async fn receive(runner: &Arc<Runner>, response: v1::OpenResponse) -> bool {
     match response.item {
         Some(Item::Welcome(welcome)) => {
             for place in welcome.replay {
@@ -97,10 +106,12 @@ async fn receive(runner: &Arc<Runner>, response: v1::OpenResponse) {
             if update.stage() == v1::OrderStage::Refused {
                 assert!(!update.code.is_empty() && !update.message.is_empty());
             }
+            return update.stage() != v1::OrderStage::Refused;
         }
         Some(Item::Heartbeat(beat)) => told(runner, beat.number).await,
         Some(Item::Renewed(_) | Item::Goodbye(_)) | None => {}
     }
+    false
 }
 
 /// A heartbeat of an input lets the jobs go on, until one of them has told so much or has ended.
@@ -117,7 +128,7 @@ fn complete(order: &mut v1::Order) {
         order.site.clone_from(&STAGE.1.site);
     }
     if order.expires_micros == 0 {
-        order.expires_micros = i64::MAX / 2;
+        order.expires_micros = FAR;
     }
     let job: Option<JobId> = order.job_id.parse().ok();
     let (plan, sealed) = match &mut order.kind {

@@ -91,3 +91,12 @@ macro_rules! replays {
 }
 
 replays!(order, event, session, workbook, fisheye, cloudtower, journal, texts, iso);
+
+#[test]
+fn the_seeds_of_orders_are_carried_out_and_not_refused_at_the_gate() {
+    for (name, least) in [("start", 1), ("cancel", 2), ("pause", 3), ("tune", 2), ("retry", 2), ("take-over", 1)] {
+        let input = fs::read(place().join("corpus/order").join(format!("seed-{name}"))).unwrap();
+        let taken = targets::orders_carried_out(&input);
+        assert!(taken >= least, "{name}: only {taken} orders are carried out");
+    }
+}
