@@ -4,6 +4,7 @@
 
 mod chunks;
 mod crew;
+mod filled;
 mod meter;
 mod reader;
 mod send;
@@ -15,11 +16,12 @@ mod unfinished;
 mod width;
 
 pub use chunks::{ChunkPlanError, Chunks};
+pub use filled::{Broken, Filled};
 pub use meter::Meter;
 pub(crate) use meter::human;
 pub use reader::Source;
+pub use send::Upload;
 pub(crate) use send::changed;
-pub use send::{Broken, Filled, Upload};
 pub use times::Times;
 pub use tuning::Tuning;
 pub use unfinished::Unfinished;
