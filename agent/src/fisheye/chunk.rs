@@ -215,8 +215,8 @@ fn quoted(name: &str) -> String {
     name.chars().map(|c| if odd(c) { format!("%{:02X}", u32::from(c)) } else { c.to_string() }).collect()
 }
 
-/// TLS for chunks: shared by all connections. AES-128 is offered before AES-256: a seventh less work for a whole ISO, and
-/// no less out of reach.
+/// TLS for chunks: shared by all connections. AES-128 is offered before AES-256: fewer rounds for each byte of a whole
+/// ISO, and no less out of reach.
 pub(super) fn tls(pins: &Arc<crate::tls::Pins>) -> Arc<rustls::ClientConfig> {
     Arc::new(crate::tls::bulk_config(pins))
 }

@@ -29,7 +29,7 @@ const QUICK_GIB: f64 = 0.25;
 const QUICK_ROUNDS: usize = 2;
 
 const EXAMPLES: &str = "Examples:
-  cargo bench-upload                                the whole run, half an hour on 2 cores
+  cargo bench-upload                                the whole run
   cargo bench-upload --quick                        whether it works, not how well
   cargo bench-upload --only 0ms --rounds 3          only without server time
   cargo bench-upload --only 200ms --only agent-auto --only curl-par16
