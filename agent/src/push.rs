@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     fs::{DirBuilder, File, OpenOptions, TryLockError},
     io,
     net::Ipv4Addr,
@@ -30,13 +31,14 @@ use crate::{
     executor::{self, Ended, Job},
     facts::{Facts, ImageState, IsoFact},
     fisheye, guest,
-    iso::{self, HashError, Identity, Inventory},
+    iso::{self, Digests, Found, HashError, Identity, Inventory},
     joblog::{JobLog, Wake},
     journal::{Journal, JournalError, OsDisk, SealedText, StartRecord, hex},
     outside::Outside,
     pipeline::Pipeline,
     step::{Step, StepCx, StepError},
     steps::{
+        iso_hash,
         story::{blocking, permanent, story_of},
         upload_iso::UploadIso,
     },
@@ -53,6 +55,7 @@ const STEPS: Pipeline = &[&TakeIso, &UploadIso];
 pub struct Push {
     job: Job,
     log: Arc<JobLog>,
+    found: Found,
     _lock: File,
 }
 
@@ -63,7 +66,7 @@ pub struct Wish {
     pub user: String,
     pub password: Secret,
     /// The file.
-    pub iso: PathBuf,
+    pub iso: Found,
     /// Query parameters of the image calls.
     pub upload: UploadParams,
 }
@@ -105,14 +108,15 @@ impl Push {
         stop: CancellationToken,
     ) -> Result<Self, PushError> {
         let Wish { host, user, password, iso, upload } = wish;
-        let iso = std::path::absolute(&iso)?;
-        let id = id(&format!("{}://{host}:{}", settings.fisheye.scheme, settings.fisheye.port), &iso)?;
+        let found = Found { path: std::path::absolute(&iso.path)?, ..iso };
+        let iso = &found.path;
+        let id = id(&format!("{}://{host}:{}", settings.fisheye.scheme, settings.fisheye.port), iso)?;
         let dir = settings.data_dir.join(PUSHES).join(id.to_string());
         DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
         let lock = lock(&dir)?;
         let (journal, mut folded) =
             Journal::open_on(&dir, Arc::new(OsDisk)).map_err(|error| PushError::Journal(dir.clone(), error))?;
-        let plan = plan(&user, &iso, upload);
+        let plan = plan(&user, iso, upload);
         if folded.start.is_none() || folded.finished() {
             let epoch = folded.start.as_ref().map_or(1, |start| start.epoch.saturating_add(1));
             journal.start(start(epoch, &plan)?)?;
@@ -156,7 +160,7 @@ impl Push {
             stop,
             view: folded.view,
         };
-        Ok(Self { job, log, _lock: lock })
+        Ok(Self { job, log, found, _lock: lock })
     }
 
     /// The log: progress and what is worth telling.
@@ -169,9 +173,12 @@ impl Push {
     /// # Errors
     /// When the journal cannot be read or written.
     pub async fn run(self) -> io::Result<PushEnd> {
-        let Self { job, log, _lock } = self;
-        let outside = job.outside.clone();
-        let ended = executor::execute(job, STEPS).await;
+        let Self { job, log, found, _lock } = self;
+        let (outside, inventory) = (job.outside.clone(), Inventory::new(&job.settings));
+        let ended = tokio::select! {
+            ended = executor::execute(job, STEPS) => ended,
+            never = read_beside(&inventory, &found) => match never {},
+        };
         if let Err(error) = outside.fisheye.logout().await {
             tracing::debug!(%error, "the session is not ended");
         }
@@ -190,7 +197,16 @@ impl Push {
     }
 }
 
-/// The file that was named, with its hashes, as the upload wants to know it.
+/// Reads the file for its hashes while it is sent, with the time that nobody else wants. Who needs them takes the read
+/// over where it is.
+async fn read_beside(inventory: &Inventory, found: &Found) -> Infallible {
+    if let Err(error) = inventory.fill_ahead(found, Default::default(), &CancellationToken::new()).await {
+        tracing::debug!(%error, "the ISO is not read beside its upload");
+    }
+    std::future::pending().await
+}
+
+/// The file that was named, as the upload wants to know it: with its hashes, where they are known.
 struct TakeIso;
 
 #[async_trait]
@@ -207,37 +223,41 @@ impl Step for TakeIso {
         let at = path.clone();
         let found = blocking(move || iso::find(&at)).await.map_err(StepError::Journal)?;
         let found = found.map_err(|error| unreadable(&error))?;
-        let inventory = Inventory::new(&cx.settings);
-        let digests = match inventory.digests(&found, Default::default(), &cx.cancel).await {
-            Ok(digests) => digests,
-            Err(HashError::Cancelled) => return Err(cx.log.why_stopped()),
-            Err(error) => return Err(unreadable(&error)),
+        let begun = facts.asked_volume.is_some()
+            || facts.image.as_ref().is_some_and(|image| image.state == ImageState::Uploading);
+        let before = facts.iso.take().unwrap_or_default();
+        let is_same = Identity::from(&before) == found.identity;
+        let digests = match self::known(cx, &found).await? {
+            Some(digests) => Some(digests),
+            // It goes on, or begins anew; that depends on what the file is now.
+            None if begun && !is_same => match iso_hash::hash(cx, &found).await {
+                Ok(digests) => Some(digests),
+                Err(HashError::Cancelled) => return Err(cx.log.why_stopped()),
+                Err(error) => return Err(unreadable(&error)),
+            },
+            None => None,
         };
-        let Identity { device, inode, size, mtime_ns, ctime_ns } = found.identity;
-        let another = facts.iso.as_ref().is_some_and(|before| before.sha256 != digests.sha256);
-        let begun = facts.image.as_ref().is_some_and(|image| image.state == ImageState::Uploading);
-        if another && (begun || facts.asked_volume.is_some()) {
-            // What was begun is of another file with this name.
-            UploadIso.undo(cx, facts).await?;
-        }
-        if another {
+        let iso = match digests {
+            None if is_same => before.clone(),
+            digests => IsoFact::of(&found, digests, None),
+        };
+        if !is_same && (iso.sha256.is_empty() || before.sha256 != iso.sha256) {
+            if begun {
+                // What was begun is of another file with this name.
+                UploadIso.undo(cx, facts).await?;
+            }
             facts.image = None;
         }
         facts.upload = None;
-        facts.iso = Some(IsoFact {
-            path: found.path.display().to_string(),
-            file_name: found.file_name,
-            size,
-            device,
-            inode,
-            mtime_ns,
-            ctime_ns,
-            sha256: digests.sha256,
-            md5: digests.md5,
-            guest_tools: None,
-        });
+        facts.iso = Some(iso);
         cx.save(facts).await
     }
+}
+
+/// The hashes that the inventory has.
+async fn known(cx: &StepCx, found: &Found) -> Result<Option<Digests>, StepError> {
+    let (inventory, found) = (Inventory::new(&cx.settings), found.clone());
+    blocking(move || inventory.known(&found)).await.map_err(StepError::Journal)
 }
 
 fn lock(dir: &Path) -> Result<File, PushError> {

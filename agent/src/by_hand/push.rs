@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io::{self, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,11 +14,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::{Failure, Form, Place, bar, interruptible, print, remarks, warn};
+use super::{Failure, Form, Place, interruptible, print, remarks, warn};
 use crate::{
     config::{CertificatePolicy, Settings},
     facts::{Facts, ImageFact, IsoFact},
-    iso::{self, HashError, Inventory},
+    iso,
     joblog::JobLog,
     journal::EventReader,
     push::{Push as Work, PushEnd, PushError, Wish},
@@ -29,7 +28,8 @@ pub(super) const HELP: &str = "\
 It is the upload of a deployment: what is on the cluster already is found and not sent again; after a kill the same \
 command goes on where it was, and loses what was in flight. A deployment finds the image by its name, size and MD5. \
 Without --fingerprint and --accept-any-cert the certificate is recorded at first sight, in --state, and must be the same \
-one from then on. The hashes of the file are those of the inventory (`agent iso scan`); without them it is read first.
+one from then on. The hashes of the file are those of the inventory (`agent iso scan`); without them it is read \
+beside the sending.
 
 Exit code 0: the image is complete on the cluster; 1: it is not, with the reason; 2: it cannot be done like this; \
 130: stopped, the same command goes on.
@@ -109,9 +109,7 @@ impl Push {
         }
         let password = password(&self.password_file)?;
         let cancel = CancellationToken::new();
-        self.hash(&settings, &found, &cancel).await?;
-        let wish =
-            Wish { host, user: self.user.clone(), password, iso: found.path.clone(), upload: UploadParams::default() };
+        let wish = Wish { host, user: self.user.clone(), password, iso: found, upload: UploadParams::default() };
         let stop = cancel.clone();
         let work = tokio::task::spawn_blocking(move || Work::prepare(wish, settings, Redactor::new(), stop)).await;
         let work = work.map_err(io::Error::other)?.map_err(|error| match error {
@@ -174,21 +172,6 @@ impl Push {
             settings.upload.in_flight = count;
         }
         Ok(host)
-    }
-
-    /// The hashes, with a bar where they have to be read.
-    async fn hash(&self, settings: &Settings, found: &iso::Found, cancel: &CancellationToken) -> Result<(), Failure> {
-        let inventory = Inventory::new(settings);
-        if inventory.known(found).is_some() {
-            return Ok(());
-        }
-        let read = Arc::default();
-        let work = inventory.digests(found, Arc::clone(&read), cancel);
-        let hashed = bar::watch(found.identity.size, &read, interruptible(cancel, work)).await?;
-        hashed.map(drop).map_err(|error| match error {
-            HashError::Cancelled => Failure::Interrupted,
-            error => Failure::Hash(found.path.clone(), error),
-        })
     }
 }
 

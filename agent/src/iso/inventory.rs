@@ -92,7 +92,7 @@ impl Inventory {
 
     /// The same in the background: at the lowest priority, and given up, as if it were cancelled, as soon as a job wants
     /// to hash a file.
-    pub(super) async fn fill_ahead(
+    pub(crate) async fn fill_ahead(
         &self,
         found: &Found,
         read: Arc<AtomicU64>,

@@ -9,6 +9,7 @@ mod evidence;
 pub mod finish;
 pub mod initial_setup;
 pub mod install;
+pub(crate) mod iso_hash;
 mod job;
 mod place;
 pub mod preflight;

@@ -12,14 +12,17 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span, field::Empty};
 
 use super::{
-    cluster,
+    cluster, iso_hash,
+    iso_hash::found,
     story::{again, blocking, fields, permanent, read, story, story_of},
 };
 use crate::{
     facts::{Facts, ImageFact, ImageState, IsoFact},
     fisheye::Image,
     iso::{self, Identity, Inventory},
+    joblog::Chunk,
     step::{Step, StepCx, StepError},
+    tls::hex,
     upload::{Broken, Chunks, Filled, Source, Times, Unfinished, Upload, changed},
 };
 
@@ -45,6 +48,7 @@ impl Step for UploadIso {
             let elapsed = cx.settings.timing.told(begin.elapsed());
             *facts.timings.entry("upload_s".to_owned()).or_default() += elapsed;
         }
+        iso_hash::known(cx, facts, &iso).await?;
         cluster::remember(cx, facts).await
     }
 
@@ -91,6 +95,8 @@ async fn still_there(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bo
     let Some(image) = facts.image.clone().filter(|image| !image.image_uuid.is_empty()) else { return Ok(false) };
     let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
     let listed = images.iter().find(|listed| listed.uuid == image.image_uuid);
+    let whole = image.state != ImageState::Uploading;
+    let iso = if whole { iso_hash::known(cx, facts, iso).await? } else { iso.clone() };
     let same = |listed: &Image| {
         let same_md5 = listed.md5.as_ref().is_none_or(|md5| md5.eq_ignore_ascii_case(&iso.md5));
         same_md5 && listed.size.is_none_or(|size| size == iso.size)
@@ -168,7 +174,24 @@ async fn send(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(), Broke
     record(&span, &filled);
     let doubtful = upload.chunks.is_doubtful();
     tell(cx, facts, &filled).await?;
-    proof::prove(cx, facts, iso, doubtful).await
+    // What is not known by now was read beside the sending.
+    let hashed = iso_hash::known(cx, facts, iso).await?;
+    if iso.sha256.is_empty() {
+        same_chunks(cx, facts, &hashed).await?;
+    }
+    proof::prove(cx, facts, &hashed, doubtful).await
+}
+
+/// What was sent is what was hashed.
+async fn same_chunks(cx: &StepCx, facts: &Facts, iso: &IsoFact) -> Result<(), Broken> {
+    let Some(image) = &facts.image else { return Ok(()) };
+    let Some(expected) = expected(cx, iso, image.chunk_size).await else { return Ok(()) };
+    let sent = cx.log.chunks(&image.image_uuid);
+    let same = |(index, chunk): (&u64, &Chunk)| {
+        let known = usize::try_from(*index).ok().and_then(|index| expected.get(index));
+        known.is_some_and(|known| hex(known) == chunk.sha256)
+    };
+    if sent.iter().all(same) { Ok(()) } else { Err(Broken::Source(Box::new(changed(&iso.file_name)))) }
 }
 
 /// The digests that the chunks must have, where the inventory knows them for this chunk size.
@@ -178,12 +201,6 @@ async fn expected(cx: &StepCx, iso: &IsoFact, chunk_size: u64) -> Option<Vec<[u8
     let known = blocking(move || inventory.known(&found)).await.ok()??;
     let whole = known.sha256 == iso.sha256;
     known.chunks.filter(|chunks| whole && chunks.size == chunk_size).map(|chunks| chunks.sha256)
-}
-
-/// The file as the inventory knows it.
-fn found(iso: &IsoFact, identity: Identity) -> Option<iso::Found> {
-    let name = iso::IsoName::parse(&iso.file_name)?;
-    Some(iso::Found { path: iso.path.clone().into(), file_name: iso.file_name.clone(), name, identity })
 }
 
 /// The figures on the span.

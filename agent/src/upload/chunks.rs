@@ -112,6 +112,12 @@ impl Chunks {
         self.round_of.is_some()
     }
 
+    /// Whether nothing is in flight and nothing is left to send.
+    pub fn is_over(&self) -> bool {
+        // Taking one from a copy: only then the server's list is asked for a further round.
+        self.in_flight.is_empty() && self.clone().take_next().is_none()
+    }
+
     /// The next chunk to send; `None` when those in flight have to come back first, or there is nothing left.
     pub fn take_next(&mut self) -> Option<u64> {
         if self.todo.is_empty() && self.in_flight.is_empty() {

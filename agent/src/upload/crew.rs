@@ -95,19 +95,19 @@ impl Crew {
     }
 
     /// Ends the threads and waits for them: soon, for they look at `stop`. Where the time of each went, of `wall` in all:
-    /// what it did not work for it has waited for.
-    pub(super) async fn dismiss(mut self, wall: Duration) -> Vec<Times> {
+    /// what it did not work for it has waited for. And what they had to say that was not taken yet.
+    pub(super) async fn dismiss(&mut self, wall: Duration) -> (Vec<Times>, Vec<Sent>) {
         self.shared.stop.cancel();
-        self.results.close();
         let threads: Vec<_> = self.slots.iter_mut().filter_map(Slot::dismiss).collect();
-        // A thread that panicked has told so; its slot's chunk is not acknowledged.
+        // None of them panics (see `slot`).
         let _ = spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await;
         let whole = |slot: &Slot| {
             let mut times = slot.times;
             times.waiting += wall.saturating_sub(times.sum());
             times
         };
-        self.slots.iter().map(whole).collect()
+        let late = std::iter::from_fn(|| self.results.try_recv().ok()).collect();
+        (self.slots.iter().map(whole).collect(), late)
     }
 }
 

@@ -128,8 +128,12 @@ impl<'a> Upload<'a> {
         let outcome = self.fill(&mut run).await;
         let taken = run.crew.shared().taken.load(Ordering::Relaxed);
         run.filled.wall = run.begin.elapsed();
-        let Run { crew, mut filled, .. } = run;
-        filled.slots = crew.dismiss(filled.wall).await;
+        let (slots, late) = run.crew.dismiss(run.filled.wall).await;
+        run.filled.slots = slots;
+        if outcome.is_err() {
+            self.take_late(&mut run, late).await;
+        }
+        let mut filled = run.filled;
         filled.resent_bytes = taken.saturating_sub(filled.sent_bytes);
         filled.sent_bytes = taken;
         outcome?;
@@ -145,7 +149,9 @@ impl<'a> Upload<'a> {
         self.tell(run);
         loop {
             self.begin(run).await?;
-            if run.flying.is_empty() && run.waiting.is_empty() && run.paused.is_none() {
+            // A pause is no reason to wait when everything is through.
+            let idle = run.flying.is_empty() && run.waiting.is_empty();
+            if idle && (run.paused.is_none() || self.chunks.is_over()) {
                 return Ok(());
             }
             let next = run.next_moment(self.cx.log.wants_hold());
@@ -314,6 +320,26 @@ impl<'a> Upload<'a> {
         }
     }
 
+    /// What was acknowledged while the upload ended is not sent again another time.
+    async fn take_late(&mut self, run: &mut Run<'a>, late: Vec<Sent>) {
+        for Sent { index, request, outcome, .. } in late {
+            let (Outcome::Answered(answer, Some(sha256)), Some(flight)) = (outcome, run.flying.remove(&index)) else {
+                continue;
+            };
+            let (volume, image) = (self.image.zbs_volume_id.clone().unwrap_or_default(), self.image.image_uuid.clone());
+            let at = ChunkAddress { zbs_volume_id: &volume, image_uuid: &image, chunk_num: index };
+            let took = flight.begin.elapsed();
+            let outcome = self.cx.outside.fisheye.chunk_outcome(at, request, Ok(answer), (&flight.span, took));
+            if let ChunkOutcome::Acknowledged(ack) = outcome
+                && let Err(error) = self.keep(run, index, ack, sha256).await
+            {
+                // It ends already, and with a better reason.
+                tracing::debug!(?error, index, "the late answer of a chunk is lost");
+                return;
+            }
+        }
+    }
+
     async fn acknowledged(
         &mut self,
         run: &mut Run<'a>,
@@ -322,13 +348,20 @@ impl<'a> Upload<'a> {
         sha256: [u8; 32],
     ) -> Result<(), Broken> {
         run.tries.remove(&index);
-        let known = usize::try_from(index).ok().and_then(|index| self.expected.as_ref()?.get(index));
-        if known.is_some_and(|known| *known != sha256) {
-            return Err(Broken::Source(Box::new(changed(self.file_name))));
-        }
         if !self.chunks.is_in_round() {
             // The slot is not to wait for the disk.
             self.begin(run).await?;
+        }
+        self.keep(run, index, ack, sha256).await?;
+        self.tell(run);
+        Ok(())
+    }
+
+    /// Journals an acknowledgement.
+    async fn keep(&mut self, run: &mut Run<'a>, index: u64, ack: ChunkAck, sha256: [u8; 32]) -> Result<(), Broken> {
+        let known = usize::try_from(index).ok().and_then(|index| self.expected.as_ref()?.get(index));
+        if known.is_some_and(|known| *known != sha256) {
+            return Err(Broken::Source(Box::new(changed(self.file_name))));
         }
         let size = self.chunks.len_of(index);
         let record = Chunk { chunk_num: index, sha256: hex(&sha256), size };
@@ -337,7 +370,6 @@ impl<'a> Upload<'a> {
             run.filled.sent_bytes += size;
         }
         self.image.uploaded_chunks = self.chunks.done();
-        self.tell(run);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -121,7 +122,7 @@ fn work(number: usize, shared: &Shared, inbox: &Receiver<Order>, results: &mpsc:
         laps.lap(|times| &mut times.waiting);
         let mut sending = Sending { shared, laps: &mut laps, piece: &mut piece, sending: None, server: Duration::ZERO };
         let begin = Instant::now();
-        let outcome = sending.chunk(&mut wire, line, &request, (offset, len), patience);
+        let outcome = caught(|| sending.chunk(&mut wire, line, &request, (offset, len), patience));
         let (sent, server) = (sending.sending.unwrap_or_else(|| begin.elapsed()), sending.server);
         let keeps = wire.is_some();
         let times = laps.times;
@@ -130,6 +131,14 @@ fn work(number: usize, shared: &Shared, inbox: &Receiver<Order>, results: &mpsc:
             return;
         }
     }
+}
+
+/// A sending that panics has failed, like one whose connection broke: or its chunk would be in flight for ever.
+fn caught(sending: impl FnOnce() -> Outcome) -> Outcome {
+    // What it leaves behind: times that are short of a lap, and no connection, which it takes out before it begins.
+    catch_unwind(AssertUnwindSafe(sending)).unwrap_or_else(|_| {
+        Outcome::Failed(WireError::Broken(io::Error::other("its thread panicked; the agent's log says where")))
+    })
 }
 
 /// One chunk on its way.
@@ -237,5 +246,16 @@ impl Sending<'_> {
         self.laps.lap(|times| &mut times.network);
         self.sending = Some(begin.elapsed());
         (sent.map(|()| Some(hash.finalize().into())), Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_failed_sending() {
+        let outcome = caught(|| panic!("on purpose"));
+        assert!(matches!(outcome, Outcome::Failed(WireError::Broken(_))));
     }
 }

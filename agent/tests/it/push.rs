@@ -4,15 +4,27 @@ use std::{
     fs,
     path::PathBuf,
     process::{Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use gantry_agent::{
+    iso::{self, HashError, Inventory},
+    push::{Push, PushEnd, Wish},
+    tls::hex,
+};
+use gantry_proto::{Redactor, Secret, plan::UploadParams};
 use gantry_sim::{
     fault::{Action, ChunkMatch, Match, When},
     iso::Iso,
 };
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 use crate::site::{ISO_NAME, Site, fault};
 
@@ -145,4 +157,48 @@ async fn what_cannot_be_is_told_before_anything_is_sent() {
     bastion.refused(1, "certificate", &["--fingerprint", &"ab".repeat(32)]).await;
     bastion.refused(1, "credentials", &["--password-file", &wrong]).await;
     assert_eq!((bastion.site.images().len(), bastion.site.chunk_calls().len()), (0, 0));
+}
+
+#[tokio::test]
+async fn hashing_does_not_hold_back_the_sending() {
+    let bastion = Bastion::new().await;
+    let mut settings = bastion.site.settings.clone();
+    settings.data_dir = bastion.state.clone();
+    settings.upload.in_flight = 4;
+    // Half an hour of work before it is this file's turn to be hashed.
+    let endless = bastion.state.join("cloudtower-v9.a.b.iso");
+    fs::File::create(&endless).unwrap().set_len(1 << 40).unwrap();
+    let (other, endless) = (Inventory::new(&settings), iso::find(&endless).unwrap());
+    let (begun, cancel) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+    let ahead = tokio::spawn({
+        let (begun, cancel) = (begun.clone(), cancel.clone());
+        async move { other.digests(&endless, begun, &cancel).await }
+    });
+    until("the other file", || begun.load(Ordering::Relaxed) > 0).await;
+
+    let wish = Wish {
+        host: "127.0.20.10".to_owned(),
+        user: "root".to_owned(),
+        password: Secret::new(bastion.site.password.clone()),
+        iso: iso::find(&bastion.iso).unwrap(),
+        upload: UploadParams::default(),
+    };
+    let work = Push::prepare(wish, settings, Redactor::new(), CancellationToken::new()).unwrap();
+    let work = tokio::spawn(work.run());
+    until("all chunks", || bastion.site.chunk_calls().len() as u64 == MANY).await;
+    cancel.cancel();
+    assert!(matches!(ahead.await.unwrap(), Err(HashError::Cancelled)));
+    let PushEnd::Done(facts) = work.await.unwrap().unwrap() else { panic!("not done") };
+    bastion.site.assert_content();
+    let content = fs::read(&bastion.iso).unwrap();
+    let iso = facts.iso.unwrap();
+    assert_eq!((iso.sha256, iso.md5.len()), (hex(&Sha256::digest(content)), 32));
+}
+
+async fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !there() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

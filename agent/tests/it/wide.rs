@@ -120,6 +120,31 @@ async fn a_stopped_upload_loses_what_was_in_flight_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_pause_does_not_hold_an_upload_that_is_through() {
+    let mut site = site().await;
+    site.settings.upload.in_flight = 1;
+    let last = Match::chunk(ChunkMatch::One(MANY - 1));
+    site.arm(fault("last", last, When::Before, Action::Delay { ms: 2000 }).times(1));
+    let ran = site
+        .run_with(UPLOAD, |Strings { log, .. }| async move {
+            let mut samples = log.samples();
+            let is_last = |sample: &Option<gantry_proto::Sample>| {
+                sample.as_ref().is_some_and(|sample| {
+                    sample.unit == "bytes"
+                        && sample.done == (MANY - 1) << 16
+                        && sample.extra.get("in_flight") == Some(&json!(1))
+                })
+            };
+            samples.wait_for(is_last).await.unwrap();
+            log.tune(Tuning { paused: true, ..Tuning::default() });
+            std::future::pending::<()>().await;
+        })
+        .await;
+    uploaded(&site, &ran);
+    assert_eq!(ran.notes("upload_tuned").len(), 1, "the pause came before the end");
+}
+
+#[tokio::test]
 async fn an_operators_wishes_take_effect_while_it_runs() {
     let site = site().await;
     let ran = site

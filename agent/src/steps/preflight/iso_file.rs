@@ -1,29 +1,19 @@
 //! The ISO file: there, whole, with guest tools, and with the hashes that are expected (1.1 to 1.3).
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-
 use gantry_proto::{Failure, error::causes};
-use serde_json::json;
-use tokio::time::{Instant, interval};
 
 use super::{
-    super::story::{blocking, fields, story, story_of},
+    super::{
+        iso_hash,
+        story::{blocking, story, story_of},
+    },
     Report,
 };
 use crate::{
     facts::{Facts, IsoFact},
-    iso::{self, Contents, Found, HashError, Identity, Inventory, IsoError},
-    step::{Progress, StepCx, StepError},
+    iso::{self, Contents, Found, HashError, IsoError},
+    step::{StepCx, StepError},
 };
-
-/// How often the progress of the hashing is told.
-const TICK: Duration = Duration::from_millis(500);
 
 /// An ISO that can be used as far as name and content tell.
 pub(super) struct Usable {
@@ -69,7 +59,7 @@ pub(super) async fn choose(report: &mut Report<'_>) -> Result<Option<Usable>, St
 pub(super) async fn hashes(report: &mut Report<'_>, facts: &mut Facts, usable: Usable) -> Result<(), StepError> {
     let (cx, Usable { found, guest_tools }) = (report.cx, usable);
     let name = found.file_name.clone();
-    let digests = match hash(cx, &found).await {
+    let digests = match iso_hash::hash(cx, &found).await {
         Ok(digests) => digests,
         Err(HashError::Cancelled) => return Err(cx.log.why_stopped()),
         Err(error) => {
@@ -91,43 +81,8 @@ pub(super) async fn hashes(report: &mut Report<'_>, facts: &mut Facts, usable: U
     if right {
         report.ok("iso_hash", &name, format!("the ISO {name} has the SHA-256 {}", digests.sha256)).await?;
     }
-    let Identity { device, inode, size, mtime_ns, ctime_ns } = found.identity;
-    facts.iso = Some(IsoFact {
-        path: found.path.display().to_string(),
-        file_name: name,
-        size,
-        device,
-        inode,
-        mtime_ns,
-        ctime_ns,
-        sha256: digests.sha256,
-        md5: digests.md5,
-        guest_tools,
-    });
+    facts.iso = Some(IsoFact::of(&found, Some(digests), guest_tools));
     cx.save(facts).await
-}
-
-async fn hash(cx: &StepCx, found: &Found) -> Result<iso::Digests, HashError> {
-    let read = Arc::new(AtomicU64::new(0));
-    let inventory = Inventory::new(&cx.settings);
-    let mut work = Box::pin(inventory.digests(found, read.clone(), &cx.cancel));
-    // What was read ahead does not count for the speed, nor does the wait for another job's file.
-    let (mut first, mut tick) = (None, interval(TICK));
-    tick.reset();
-    loop {
-        tokio::select! {
-            digests = &mut work => return digests,
-            _ = tick.tick() => {
-                let (done, total) = (read.load(Ordering::Relaxed), found.identity.size);
-                first = first.or((done > 0).then(|| (Instant::now(), done)));
-                let per_second = first.map_or(0.0, |(begin, before)| {
-                    (done - before) as f64 / begin.elapsed().as_secs_f64().max(1e-3)
-                });
-                let text = format!("reading {} for its checksums", found.file_name);
-                cx.progress(Progress { done, total, unit: "bytes", per_second, text, extra: fields(json!({})) });
-            }
-        }
-    }
 }
 
 /// The workbook speaks of one version, the file of another: the file is what gets installed.

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use gantry_proto::{Leftover, Level};
 use serde_json::json;
 
-use super::super::story::{blocking, fields, permanent, read, story};
+use super::super::{
+    iso_hash,
+    story::{blocking, fields, permanent, read, story},
+};
 use crate::{
     facts::{Facts, ImageFact, ImageState, IsoFact},
     fisheye::{self, Image, same_image_name},
@@ -30,6 +33,11 @@ pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resu
     let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
     let unfinished = Unfinished::new(&cx.settings);
     let unfinished = blocking(move || unfinished.all()).await.map_err(StepError::Journal)?;
+    let asks = |image: &Image| {
+        image.size == Some(iso.size) && image.md5.is_some() && same_image_name(&image.name, &iso.file_name)
+    };
+    let hashed = if images.iter().any(asks) { iso_hash::known(cx, facts, iso).await? } else { iso.clone() };
+    let iso = &hashed;
     let Match { reuse, warnings, doubtful } = pick(&images, iso, &unfinished, cx.log.may_lack_facts());
     for warning in warnings {
         cx.note(Level::Warning, "iso_lookup", warning, fields(json!({"step": "iso_lookup"}))).await?;

@@ -11,6 +11,9 @@ use crate::support::{events, images, quick, result};
 /// Bytes a second that the agent's settings allow: the ISO of a quick lab would take 32 s.
 const SLOW: u64 = 32 << 10;
 
+/// How soon a wish has to be in effect.
+const IN_EFFECT: Duration = Duration::from_secs(2);
+
 async fn until(what: &str, mut there: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let begin = Instant::now();
     while !there().await? {
@@ -31,10 +34,12 @@ async fn an_upload_is_paused_and_let_go_on_without_its_limit() -> anyhow::Result
     };
     until("the first chunk", async || Ok(received().await? > 0)).await?;
 
+    let asked = Instant::now();
     let said = lab.ctl(&["upload", &job, "--pause"]).await?;
     assert!(said.status.success(), "{}", gantry_e2e::lab::text(&said));
     let told = async |words: &str| -> anyhow::Result<bool> { Ok(lab.logs().contains(words)) };
     until("the wish at the agent", async || told("wants the upload so").await).await?;
+    assert!(asked.elapsed() < IN_EFFECT, "{:?}", asked.elapsed());
 
     lab.ctl(&["upload", &job, "--resume", "--limit", "none", "--in-flight", "2"]).await?;
     assert_eq!(lab.watch(&job).await?, 0, "{}", lab.logs());
