@@ -303,6 +303,11 @@ pub struct CloudTower {
     pub connect_timeout_ms: u64,
     /// Largest answer that is read, bytes.
     pub max_response_bytes: usize,
+    /// Version of the inspection centre's interface: it belongs to CloudTower's release.
+    pub inspector_version: String,
+    /// The report of an inspection: how long its download may take, milliseconds, and its largest size, bytes.
+    pub report_timeout_ms: u64,
+    pub report_max_bytes: usize,
 }
 
 impl Default for CloudTower {
@@ -315,6 +320,9 @@ impl Default for CloudTower {
             request_timeout_ms: 10_000,
             connect_timeout_ms: 5_000,
             max_response_bytes: 8 << 20,
+            inspector_version: "1.1.1-rc.11".to_owned(),
+            report_timeout_ms: 120_000,
+            report_max_bytes: 32 << 20,
         }
     }
 }
@@ -398,6 +406,17 @@ pub struct Timing {
     pub https_wait_s: f64,
     pub ready_poll_s: f64,
     pub ready_limit_s: f64,
+    /// Between two looks at a cluster that is being attached to CloudTower, how long in all, and how long it may tell
+    /// `DISCONNECTED` at the beginning.
+    pub attach_poll_s: f64,
+    pub attach_limit_s: f64,
+    pub attach_grace_s: f64,
+    /// The same for its settings; late ones are a warning.
+    pub cluster_settings_poll_s: f64,
+    pub cluster_settings_limit_s: f64,
+    /// The same for an inspection, and for the export of its report.
+    pub inspection_poll_s: f64,
+    pub inspection_limit_s: f64,
     /// Consecutive failed polls that are borne.
     pub poll_failures: u32,
     /// Attempts at each action of an undo.
@@ -447,6 +466,13 @@ impl Default for Timing {
             https_wait_s: 10.0,
             ready_poll_s: 10.0,
             ready_limit_s: 300.0,
+            attach_poll_s: 10.0,
+            attach_limit_s: 900.0,
+            attach_grace_s: 30.0,
+            cluster_settings_poll_s: 5.0,
+            cluster_settings_limit_s: 60.0,
+            inspection_poll_s: 5.0,
+            inspection_limit_s: 600.0,
             poll_failures: 12,
             undo_attempts: 3,
             undo_retry_s: 5.0,

@@ -12,7 +12,7 @@ use std::{future::Future, io, panic::AssertUnwindSafe, sync::Arc, time::Instant}
 use futures_util::FutureExt as _;
 use gantry_proto::{
     AgentId, Body, Failure, JobId, JobOutcome, JobView, Level, Plan, Redactor, Secrets, StepId, StepInfo, TakenOver,
-    UndoState, trace::TraceContext,
+    UndoState, plan::Stage, trace::TraceContext,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -24,9 +24,9 @@ use crate::{
     facts::Facts,
     joblog::JobLog,
     outside::Outside,
-    pipeline::Pipeline,
+    pipeline::{self, Pipeline},
     result::{self, Told},
-    step::{StepCx, StepError},
+    step::{Step, StepCx, StepError},
 };
 use ask::Choice;
 use place::Place;
@@ -121,14 +121,14 @@ pub async fn give_up(
     let failed = (None, failure.clone());
     // Nothing was opened, so the port of the settings never mattered.
     let base_url = format!("https://{}", plan.cloudtower.ip);
-    let told = Told { failed: Some(&failed), total_s: 0.0, logs: log.log_files(&facts), base_url };
+    let told = Told { failed: Some(&failed), stage: None, total_s: 0.0, logs: log.log_files(&facts), base_url };
     let result = serde_json::to_value(result::build(plan, &facts, &Default::default(), told)).unwrap_or_default();
     let (outcome, leftovers) = (JobOutcome::Failed, facts.leftovers);
     let last = Body::JobFinished { outcome, undo, failure: Some(failure), leftovers, result };
     let told = async {
         if !log.journal().tail().started {
             let (agent, agent_version) = (agent.clone(), env!("CARGO_PKG_VERSION").to_owned());
-            let steps = pipeline.iter().map(|step| step.info()).collect();
+            let steps = pipeline::chosen(pipeline, plan).iter().map(|step| step.info()).collect();
             log.append(Body::JobStarted { agent, agent_version, steps, kept: Vec::new(), taken_over }).await?;
         }
         log.append(last).await.map(drop)
@@ -166,7 +166,7 @@ enum Next {
 
 struct Walk {
     job: Job,
-    pipeline: Pipeline,
+    pipeline: Vec<&'static dyn Step>,
     table: Vec<StepInfo>,
     facts: Facts,
     place: Place,
@@ -175,6 +175,7 @@ struct Walk {
 
 impl Walk {
     fn new(job: Job, pipeline: Pipeline) -> io::Result<Self> {
+        let pipeline = pipeline::chosen(pipeline, &job.plan);
         let timing = &job.settings.timing;
         let usual = |weight: u32| (timing.scaled(f64::from(weight)).as_secs_f64().ceil() as u32).max(1);
         let table: Vec<StepInfo> = pipeline
@@ -312,6 +313,8 @@ impl Walk {
         let (step, id) = (self.pipeline[index], self.table[index].id.clone());
         self.place.touch(index);
         self.append(Body::StepStarted { step: id.clone(), attempt }).await?;
+        self.settle_stages(index);
+        self.save(&id).await?;
         let (cx, span, began) =
             (self.cx(&id, self.job.cancel.clone()), self.step_span("step", &id, attempt), Instant::now());
         let ended = guarded(step.run(&cx, &mut self.facts)).instrument(span.clone()).await;
@@ -334,6 +337,18 @@ impl Walk {
             StepError::Undecided(failure) => return self.ask(index, attempt, *failure).await,
         };
         self.failed(&id, attempt, failure, will_retry, choice).await
+    }
+
+    /// What earlier stages have made is finished with the first step of a stage that comes after the deployment: no
+    /// failure and no cancel from here on removes it (`flow.md` 5).
+    fn settle_stages(&mut self, index: usize) {
+        let stage = self.pipeline[index].stage().filter(|stage| *stage > Stage::DeployCloudtower);
+        let Some(stage) = stage else { return };
+        for earlier in self.job.plan.deployment.stages.iter().filter(|earlier| **earlier < stage) {
+            if !self.facts.finished_stages.contains(earlier) {
+                self.facts.finished_stages.push(*earlier);
+            }
+        }
     }
 
     /// Tells that an attempt has failed, and what follows. `choice`: what is to become of what was made, when that does not
@@ -379,13 +394,20 @@ impl Walk {
         }
         let logs = self.job.log.log_files(&self.facts);
         let base_url = self.job.outside.tower.base_url().to_owned();
-        let told = Told { failed: failed.as_ref(), total_s, logs, base_url };
+        let told = Told { failed: failed.as_ref(), stage: self.stage_of(failed.as_ref()), total_s, logs, base_url };
         let uuid = self.facts.image.as_ref().map(|image| image.image_uuid.as_str()).unwrap_or_default();
         let document = result::build(&self.job.plan, &self.facts, &self.job.log.chunks(uuid), told);
         let result = serde_json::to_value(document).map_err(|error| Halt::Broken(error.into()))?;
         let (leftovers, failure) = (self.facts.leftovers.clone(), failed.map(|(_, failure)| failure));
         self.append(Body::JobFinished { outcome, undo, failure, leftovers, result }).await?;
         Ok(outcome)
+    }
+
+    /// The stage that failed.
+    fn stage_of(&self, failed: Option<&(Option<StepId>, Failure)>) -> Option<Stage> {
+        let step = failed?.0.as_ref()?;
+        let index = self.table.iter().position(|info| info.id == *step)?;
+        self.pipeline[index].stage()
     }
 
     /// Whether nothing is to be removed after this failure: by an operator's word, or else by the policy.

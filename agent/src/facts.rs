@@ -3,8 +3,11 @@
 //! Each field is one fact: its JSON is journaled as an event whenever it changes, so that the log alone tells what a
 //! job made, here and at the controller.
 
+use std::collections::BTreeMap;
+
 use gantry_proto::{
-    JobId, Leftover,
+    Failure, JobId, Leftover,
+    plan::Stage,
     result::{NamedId, ServersResult, SetupStatus, UploadResult},
 };
 use serde::{Deserialize, Serialize};
@@ -29,7 +32,7 @@ pub struct Facts {
     /// The Fisheye endpoint that answered last, as a URL.
     pub fisheye_url: Option<String>,
     /// Fisheye certificates seen, SHA-256 by address: recorded at first sight and enforced from then on.
-    pub fisheye_pins: std::collections::BTreeMap<String, String>,
+    pub fisheye_pins: BTreeMap<String, String>,
     /// The VM (uuid) that the facts about its inside belong to: what follows, up to the licence. They are dropped when
     /// another VM takes its place (`cloudtower.md` 2.1).
     pub inside_of: Option<String>,
@@ -57,10 +60,20 @@ pub struct Facts {
     pub ntp: Option<ServersResult>,
     /// The licence as CloudTower tells it (5.5).
     pub license: Option<Value>,
+    /// Stages that are finished: what they made is not removed any more.
+    pub finished_stages: Vec<Stage>,
+    /// The datacenter inside CloudTower (7.3).
+    pub datacenter: Option<DatacenterFact>,
+    /// The clusters inside CloudTower, by the address under which they are attached (7.4 to 7.6).
+    pub clusters: BTreeMap<String, ClusterFact>,
+    /// The inspection of the clusters (stage 9).
+    pub inspection: Option<InspectionFact>,
+    /// The ISO image that was removed after success (R74).
+    pub removed_image: Option<NamedId>,
     /// How the newest upload went.
     pub upload: Option<UploadResult>,
     /// Seconds by phase: `upload_s`, `vm_create_s`, `guest_agent_s`, `installer_s`.
-    pub timings: std::collections::BTreeMap<String, f64>,
+    pub timings: BTreeMap<String, f64>,
     /// What could not be removed, and what may be left.
     pub leftovers: Vec<Leftover>,
 }
@@ -186,10 +199,68 @@ pub struct InstallerFact {
     pub local_bytes: u64,
 }
 
+/// A datacenter inside CloudTower.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DatacenterFact {
+    /// Empty: it has been asked for without an answer yet; by its name it can be found.
+    pub id: String,
+    pub name: String,
+    /// Its organisation's id.
+    pub organization: String,
+    /// We asked for it: undo deletes it.
+    pub made: bool,
+}
+
+/// A cluster inside CloudTower.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterFact {
+    /// Empty: it has been asked for without an answer yet; by its address it can be found.
+    pub id: String,
+    /// We attached it: undo removes it from CloudTower.
+    pub made: bool,
+    /// CloudTower's task that attaches it.
+    pub task: Option<String>,
+    pub local_id: Option<String>,
+    pub name: Option<String>,
+    pub version: Option<String>,
+    pub host_num: Option<u64>,
+    pub settings_id: Option<String>,
+    /// As CloudTower told last.
+    pub connect_state: Option<String>,
+    /// Why it could not be attached.
+    pub failure: Option<Failure>,
+}
+
+/// An inspection of the clusters by CloudTower.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InspectionFact {
+    /// CloudTower's job.
+    pub id: String,
+    /// The clusters' own uuids.
+    pub clusters: Vec<String>,
+    /// How many items are looked at.
+    pub items: u64,
+    pub ended: bool,
+    /// Another one is begun when the step is run again.
+    pub failed: bool,
+    /// How many items had which result.
+    pub findings: BTreeMap<String, u64>,
+    /// Items whose result is not a good one.
+    pub conspicuous: Vec<String>,
+    /// The report as CloudTower calls it.
+    pub filename: Option<String>,
+    /// The report here, relative to the job's directory.
+    pub path: Option<String>,
+}
+
 impl Facts {
     /// What this job made, or may have made, and has not removed, but for a complete image, as a list for people.
     pub fn ours(&self) -> Vec<Leftover> {
-        let vm = self.vm.as_ref().map(VmFact::leftover);
+        let delivered = self.finished_stages.contains(&Stage::DeployCloudtower);
+        let vm = self.vm.as_ref().filter(|_| !delivered).map(VmFact::leftover);
         let unfinished = |image: &&ImageFact| image.state == ImageState::Uploading && !image.image_uuid.is_empty();
         let image = self.image.as_ref().filter(unfinished).map(|image| Leftover {
             kind: "image".to_owned(),
@@ -198,7 +269,12 @@ impl Facts {
             remedy: format!("delete the ISO image \"{}\" in the cluster's web page", image.name),
         });
         let asked = self.asked_volume.as_ref().map(AskedVolume::leftover);
-        vm.into_iter().chain(image).chain(asked).collect()
+        let attached = !self.finished_stages.contains(&Stage::AttachCluster);
+        let clusters = self.clusters.iter().filter(|(_, cluster)| attached && cluster.made);
+        let clusters = clusters.map(|(ip, cluster)| cluster.leftover(ip));
+        let datacenter = self.datacenter.as_ref().filter(|datacenter| attached && datacenter.made);
+        let datacenter = datacenter.map(DatacenterFact::leftover);
+        vm.into_iter().chain(image).chain(asked).chain(clusters).chain(datacenter).collect()
     }
 
     /// Lists something that is left, once; what was said of it first stays.
@@ -244,6 +320,24 @@ impl Facts {
     /// Whether a complete image of ours is on the cluster.
     pub fn has_kept_image(&self) -> bool {
         self.image.as_ref().is_some_and(|image| image.state == ImageState::Uploaded)
+    }
+}
+
+impl DatacenterFact {
+    /// The datacenter; without an id it may be there or not.
+    pub fn leftover(&self) -> Leftover {
+        let (id, name) = (self.id.clone(), self.name.clone());
+        let remedy = format!("delete the datacenter \"{name}\" in CloudTower, if it is there and empty");
+        Leftover { kind: "datacenter".to_owned(), id, name, remedy }
+    }
+}
+
+impl ClusterFact {
+    /// The cluster inside CloudTower; without an id it may be there or not.
+    pub fn leftover(&self, ip: &str) -> Leftover {
+        let remedy =
+            format!("remove the cluster {ip} from CloudTower, if it is there; the cluster itself is untouched");
+        Leftover { kind: "cluster".to_owned(), id: self.id.clone(), name: ip.to_owned(), remedy }
     }
 }
 

@@ -6,12 +6,16 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use gantry_proto::Redactor;
 use http::{HeaderMap, StatusCode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde_json::Value;
 
 use crate::tls::{self, Pins};
 
 /// Header lines of an answer, at most (N14).
 const MOST_HEADERS: usize = 100;
+
+/// What may stand in a path or a query as it is.
+pub const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The longest session token that is taken, bytes: the redactor has to know it in all its forms.
 pub const TOKEN_MAX: usize = 4_096;

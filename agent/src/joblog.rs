@@ -278,6 +278,14 @@ impl JobLog {
         self.journal.on_disk(move |_| files.install(&name, &bytes, &redactor)).await
     }
 
+    /// Keeps the report of an inspection beside the logs; gives its name, relative to the job's directory. A newer one
+    /// takes its place.
+    pub async fn keep_report(&self, report: bytes::Bytes) -> io::Result<String> {
+        let files = self.files.clone();
+        self.journal.on_disk(move |_| files.report(&report)).await?;
+        Ok(format!("{LOGS}/{}", files::REPORT))
+    }
+
     /// Keeps the progress files up to date for as long as it is polled.
     pub async fn write_progress(&self) {
         let mut samples = self.sample.subscribe();

@@ -1,8 +1,11 @@
 //! The deployment, readable in one screen. The executor, the progress view and the tests read this table.
 
+use gantry_proto::Plan;
+
 use crate::{
     step::Step,
     steps::{
+        attach_cluster::AttachCluster, check_cluster_healthy::CheckClusterHealthy, cleanup::Cleanup,
         configure_network::ConfigureNetwork, configure_services::ConfigureServices, create_vm::CreateVm,
         finish::Finish, initial_setup::InitialSetup, install::Install, preflight::Preflight, upload_iso::UploadIso,
         verify_https::VerifyHttps, wait_guest_agent::WaitGuestAgent,
@@ -23,8 +26,17 @@ pub const PIPELINE: Pipeline = &[
     &VerifyHttps,
     &InitialSetup,
     &ConfigureServices,
+    &AttachCluster,
+    &CheckClusterHealthy,
+    &Cleanup,
     &Finish,
 ];
+
+/// The steps of the stages that a plan wants.
+pub fn chosen(pipeline: Pipeline, plan: &Plan) -> Vec<&'static dyn Step> {
+    let wanted = |step: &&&'static dyn Step| step.stage().is_none_or(|stage| plan.deployment.stages.contains(&stage));
+    pipeline.iter().filter(wanted).copied().collect()
+}
 
 #[cfg(test)]
 mod tests {

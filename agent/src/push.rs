@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use gantry_proto::{
     AgentId, Failure, JobId, JobOutcome, Plan, Redactor, Secret, Secrets, StepInfo,
     plan::{
-        CloudTower, Cluster, DefaultNetwork, Deployment, IsoChoice, Network, OtherComponents, RollbackPolicy,
+        CloudTower, Cluster, DefaultNetwork, Deployment, IsoChoice, Network, OtherComponents, RollbackPolicy, Stage,
         UploadParams, VmShape,
     },
 };
@@ -365,6 +365,8 @@ fn plan(user: &str, iso: &Path, upload: UploadParams) -> Plan {
             require_guest_tools_in_iso: false,
             ntp_failure_is_warning: true,
             rollback_policy: RollbackPolicy::Keep,
+            stages: Stage::usual(),
+            further_clusters: Vec::new(),
         },
         sources: BTreeMap::new(),
     }

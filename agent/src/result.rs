@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use gantry_proto::{
     Failure, JobResult, Plan, StepId,
+    plan::Stage,
     result::{
-        CloudTowerResult, DeployCloudtower, ErrorRecord, InputsResult, IsoResult, LogsResult, NetworkResult,
-        PlanUpdate, SessionResult, TimingsResult, VmResult,
+        AttachCluster, CheckClusterHealthy, Cleanup, CloudTowerResult, ClusterResult, DeployCloudtower, ErrorRecord,
+        InputsResult, IsoResult, LogsResult, NamedId, NetworkResult, PlanUpdate, SessionResult, TimingsResult,
+        VmResult,
     },
 };
 use serde_json::Value;
@@ -18,6 +20,8 @@ use crate::{
 
 /// The only state of success (R61).
 const SERVICE_READY: &str = "SERVICE_READY";
+/// The same of the later stages.
+const SUCCESS: &str = "SUCCESS";
 /// Where the workbook wants CloudTower's serial (C24).
 const SERIAL_CELL: (&str, &str) = ("集群管理信息", "M3");
 
@@ -25,6 +29,8 @@ const SERIAL_CELL: (&str, &str) = ("集群管理信息", "M3");
 pub struct Told<'a> {
     /// Why it failed, and in which step; `None` on success.
     pub failed: Option<&'a (Option<StepId>, Failure)>,
+    /// The stage of that step, where it belongs to one.
+    pub stage: Option<Stage>,
     /// Seconds from the first event, in the time of the outside world.
     pub total_s: f64,
     /// The log files.
@@ -37,10 +43,17 @@ pub struct Told<'a> {
 pub fn build(plan: &Plan, facts: &Facts, chunks: &BTreeMap<u64, Chunk>, told: Told<'_>) -> JobResult {
     let iso = facts.image.as_ref().map(|image| iso(image, facts, chunks));
     let phase = |name: &str| facts.timings.get(name).copied();
+    let stages = Stages::of(plan, facts, &told);
     JobResult {
+        attach_cluster: stages.reached(Stage::AttachCluster).map(|ended| attach(plan, facts, ended)),
+        check_cluster_healthy: stages.reached(Stage::CheckClusterHealthy).map(|ended| inspection(facts, ended)),
+        cleanup: stages.reached(Stage::Cleanup).map(|ended| {
+            let (status, error) = ended.told(SUCCESS);
+            Cleanup { status, error, removed_image: facts.removed_image.clone() }
+        }),
         deploy_cloudtower: DeployCloudtower {
-            status: told.failed.is_none().then(|| SERVICE_READY.to_owned()),
-            error: told.failed.map(error),
+            status: stages.reached(Stage::DeployCloudtower).and_then(|ended| ended.told(SERVICE_READY).0),
+            error: stages.deployment_failed().map(error),
             ip: plan.cloudtower.ip.to_string(),
             base_url: told.base_url,
             fisheye_base_url: facts.fisheye_url.clone(),
@@ -60,6 +73,119 @@ pub fn build(plan: &Plan, facts: &Facts, chunks: &BTreeMap<u64, Chunk>, told: To
             leftovers: facts.leftovers.clone(),
         },
     }
+}
+
+/// How the stages of a job ended.
+struct Stages<'a> {
+    chosen: &'a [Stage],
+    /// Stages before this one are finished, this one has failed; `None`: all are finished.
+    failed: Option<(Stage, &'a (Option<StepId>, Failure))>,
+}
+
+/// How one stage that was reached has ended.
+#[derive(Clone, Copy)]
+enum EndOf<'a> {
+    Success,
+    Failure(&'a (Option<StepId>, Failure)),
+}
+
+impl<'a> Stages<'a> {
+    fn of(plan: &'a Plan, facts: &Facts, told: &Told<'a>) -> Self {
+        let chosen = plan.deployment.stages.as_slice();
+        let failed = told.failed.map(|failed| {
+            // Between two steps, or in one that belongs to no stage: the first stage that is not finished.
+            let open = chosen.iter().find(|stage| !facts.finished_stages.contains(stage));
+            (told.stage.or(open.copied()).unwrap_or(Stage::DeployCloudtower), failed)
+        });
+        Self { chosen, failed }
+    }
+
+    /// `None`: it was not chosen, or not reached.
+    fn reached(&self, stage: Stage) -> Option<EndOf<'a>> {
+        if !self.chosen.contains(&stage) {
+            return None;
+        }
+        match self.failed {
+            Some((failed, why)) if failed == stage => Some(EndOf::Failure(why)),
+            Some((failed, _)) if failed < stage => None,
+            _ => Some(EndOf::Success),
+        }
+    }
+
+    /// What failed in the deployment or before it.
+    fn deployment_failed(&self) -> Option<&'a (Option<StepId>, Failure)> {
+        self.failed.filter(|(stage, _)| *stage <= Stage::DeployCloudtower).map(|(_, why)| why)
+    }
+}
+
+impl EndOf<'_> {
+    /// `status` and `error`: exactly one of them (R63).
+    fn told(self, word: &str) -> (Option<String>, Option<ErrorRecord>) {
+        match self {
+            Self::Success => (Some(word.to_owned()), None),
+            Self::Failure(why) => (None, Some(error(why))),
+        }
+    }
+}
+
+fn attach(plan: &Plan, facts: &Facts, ended: EndOf<'_>) -> AttachCluster {
+    let addresses = clusters(plan);
+    let cluster = |ip: &String| {
+        let fact = facts.clusters.get(ip)?;
+        Some(ClusterResult {
+            ip: ip.clone(),
+            id: fact.id.clone(),
+            local_id: fact.local_id.clone(),
+            name: fact.name.clone(),
+            version: fact.version.clone(),
+            host_num: fact.host_num,
+            settings_id: fact.settings_id.clone(),
+            connect_state: fact.connect_state.clone(),
+            found: !fact.made,
+            failure: fact.failure.clone(),
+        })
+    };
+    let clusters: Vec<ClusterResult> = addresses.iter().filter_map(cluster).collect();
+    let datacenter = facts.datacenter.as_ref().filter(|datacenter| !datacenter.id.is_empty());
+    let (status, error) = ended.told(SUCCESS);
+    AttachCluster {
+        status,
+        error,
+        cloudtower_ip: plan.cloudtower.ip.to_string(),
+        datacenter: datacenter.map(|found| NamedId { id: found.id.clone(), name: found.name.clone() }),
+        cluster: clusters.first().filter(|first| Some(&first.ip) == addresses.first()).cloned(),
+        clusters,
+    }
+}
+
+fn inspection(facts: &Facts, ended: EndOf<'_>) -> CheckClusterHealthy {
+    let fact = facts.inspection.clone().unwrap_or_default();
+    let (status, error) = ended.told(SUCCESS);
+    CheckClusterHealthy {
+        status,
+        error,
+        job_id: Some(fact.id).filter(|id| !id.is_empty()),
+        filename: fact.filename,
+        path: fact.path,
+        cluster_uuid: fact.clusters.first().cloned(),
+        cluster_uuids: fact.clusters,
+        items: fact.items,
+        findings: fact.findings,
+        conspicuous: fact.conspicuous,
+    }
+}
+
+/// The addresses under which the plan's clusters are attached, that of its own cluster first: the VIP, or a host's
+/// where there is none.
+pub fn clusters(plan: &Plan) -> Vec<String> {
+    let own = plan.cluster.vip.or_else(|| plan.hosts.first().map(|host| host.mgmt_ip));
+    let mut all: Vec<String> = Vec::new();
+    for ip in own.into_iter().chain(plan.deployment.further_clusters.iter().copied()).map(|ip| ip.to_string()) {
+        if !all.contains(&ip) {
+            all.push(ip);
+        }
+    }
+    all
 }
 
 fn error((step, failure): &(Option<StepId>, Failure)) -> ErrorRecord {

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use gantry_proto::{
     Body, Failure, JobId, Level, Plan, Redactor, Sample, Secrets, StepId, StepInfo,
     event::{Extra, IntentResult},
+    plan::Stage,
 };
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,11 @@ use crate::{config::Settings, facts::Facts, joblog::JobLog, outside::Outside};
 pub trait Step: Send + Sync {
     /// Its row of the step table.
     fn info(&self) -> StepInfo;
+
+    /// The stage of the journey that it belongs to; `None`: it is walked whatever stages are chosen.
+    fn stage(&self) -> Option<Stage> {
+        Some(Stage::DeployCloudtower)
+    }
 
     /// Does the work. Writes what it finds or makes into `facts` and calls [`StepCx::save`] at once.
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError>;

@@ -94,6 +94,8 @@ Examples:
   ctl deploy planning.xlsx
   ctl deploy planning.xlsx --site shanghai-1 --watch
   ctl deploy planning.xlsx --set cloudtower.vm_name=tower-2 --on-failure keep
+  ctl deploy planning.xlsx --stages deploy_cloudtower,attach_cluster --watch
+  ctl deploy planning.xlsx --stages attach_cluster --watch     # into a CloudTower that is there already
   ctl deploy planning.xlsx --watch -o json > result.json")]
     Deploy(Deploy),
     /// List jobs, newest first
@@ -282,6 +284,10 @@ pub(crate) struct PlanFile {
     /// A value that wins over the workbook; may be given several times (keys: ctl plan fields)
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) set: Vec<(String, String)>,
+    /// What of the journey is made, separated by commas: prepare, deploy_cloudtower, attach_cluster,
+    /// check_cluster_healthy, cleanup [default: prepare,deploy_cloudtower]
+    #[arg(long, value_name = "STAGES")]
+    pub(crate) stages: Option<String>,
 }
 
 /// See [`Command::Deploy`].

@@ -8,7 +8,7 @@ use crate::{Body, Event, Leftover, StepId};
 /// One object in the outside world.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Resource {
-    /// `vm`, `image`, `volume` or `organization`.
+    /// `vm`, `image`, `volume`, `organization`, `datacenter` or `cluster` (as CloudTower's).
     pub kind: String,
     /// Its id in the outside world; empty when it is not known.
     pub id: String,
@@ -36,6 +36,8 @@ pub enum State {
     Asked,
     /// An upload that is not complete.
     Unfinished,
+    /// The job made it, and it is handed over: a stage that is finished is not undone.
+    Delivered,
     /// The job made it, and has removed it.
     Removed,
     /// The job made it, or may have, and could not remove it.
@@ -55,7 +57,15 @@ pub fn ledger<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<Resource> 
     for event in events {
         match &event.body {
             Body::Fact { step, key, value: Some(value) } => {
-                if let Some(told) = told(event.seq, step, key, value) {
+                if key == "clusters" {
+                    clusters(&mut all, (event.seq, step), value);
+                } else if key == "removed_image" {
+                    let id = value.get("id").and_then(Value::as_str).unwrap_or_default();
+                    let it = |one: &&mut Resource| one.kind == "image" && one.id == id;
+                    all.iter_mut().filter(it).for_each(|one| one.state = State::Removed);
+                } else if key == "finished_stages" {
+                    deliver(&mut all, value);
+                } else if let Some(told) = told(event.seq, step, key, value) {
                     take(&mut all, told);
                 }
             }
@@ -75,7 +85,53 @@ fn kind_of(key: &str) -> Option<&'static str> {
         "vm" => Some("vm"),
         "image" | "asked_volume" => Some("image"),
         "organization" => Some("organization"),
+        "datacenter" => Some("datacenter"),
+        "clusters" => Some("cluster"),
         _ => None,
+    }
+}
+
+/// The kinds of objects that a stage makes, but for images: those are kept or removed for their own reasons.
+fn made_by(stage: &str) -> &'static [&'static str] {
+    match stage {
+        "deploy_cloudtower" => &["vm", "organization"],
+        "attach_cluster" => &["datacenter", "cluster"],
+        _ => &[],
+    }
+}
+
+/// What finished stages have made is no more the job's to remove.
+fn deliver(all: &mut [Resource], stages: &Value) {
+    let kinds: Vec<&str> =
+        stages.as_array().into_iter().flatten().filter_map(Value::as_str).flat_map(made_by).copied().collect();
+    let made = |one: &&mut Resource| one.state == State::Made && kinds.contains(&one.kind.as_str());
+    all.iter_mut().filter(made).for_each(|one| one.state = State::Delivered);
+}
+
+/// The clusters inside CloudTower, by their addresses; one that is not in the map any more has been removed.
+fn clusters(all: &mut Vec<Resource>, (seq, step): (u64, &StepId), value: &Value) {
+    let listed = value.as_object().into_iter().flatten();
+    let told = listed.filter_map(|(ip, fact)| {
+        let id = fact.get("id").and_then(Value::as_str).unwrap_or_default();
+        let state = match (fact.get("made").and_then(Value::as_bool), id.is_empty()) {
+            (Some(true), true) => State::Asked,
+            (Some(true), false) => State::Made,
+            (_, false) => State::Found,
+            // It could not be attached, and nothing came of it.
+            (_, true) => return None,
+        };
+        let (kind, id, name, step) = ("cluster".to_owned(), id.to_owned(), ip.clone(), Some(step.clone()));
+        Some(Resource { kind, id, name, step, seq, state, remedy: String::new() })
+    });
+    let told: Vec<Resource> = told.collect();
+    let gone = |one: &&mut Resource| one.kind == "cluster" && one.is_ours() && !told.iter().any(|t| t.name == one.name);
+    all.iter_mut().filter(gone).for_each(|one| one.state = State::Removed);
+    for one in told {
+        let asked = all.iter_mut().rev().find(|old| old.kind == one.kind && old.name == one.name && old.id != one.id);
+        match asked.filter(|old| old.state == State::Asked) {
+            Some(old) => *old = Resource { seq: old.seq, ..one },
+            None => take(all, one),
+        }
     }
 }
 
@@ -97,6 +153,14 @@ fn told(seq: u64, step: &StepId, key: &str, value: &Value) -> Option<Resource> {
         }
         "asked_volume" => (String::new(), State::Asked),
         "organization" => (text("id"), State::Made),
+        "datacenter" => {
+            let state = match (value.get("made").and_then(Value::as_bool), text("id").is_empty()) {
+                (Some(true), true) => State::Asked,
+                (Some(true), false) => State::Made,
+                _ => State::Found,
+            };
+            (text("id"), state)
+        }
         _ => return None,
     };
     let (kind, name, step) = (kind_of(key)?.to_owned(), text("name"), Some(step.clone()));
@@ -193,6 +257,30 @@ mod tests {
             asked("organization", "o", State::Removed),
         ];
         assert_eq!(states(bodies), expected);
+    }
+
+    #[test]
+    fn what_a_finished_stage_made_is_delivered_and_clusters_are_told_by_address() {
+        let cluster = |id: &str, made| json!({"192.0.2.10": {"id": id, "made": made}});
+        let mut bodies = vec![
+            fact("vm", json!({"name": "tower", "uuid": "v"})),
+            fact("organization", json!({"id": "o", "name": "Org"})),
+            fact("finished_stages", json!(["prepare", "deploy_cloudtower"])),
+            fact("datacenter", json!({"id": "", "name": "DC", "made": true})),
+            fact("datacenter", json!({"id": "d", "name": "DC", "made": true})),
+            fact("clusters", cluster("", true)),
+            fact("clusters", cluster("c", true)),
+        ];
+        let told = |kind: &str, id: &str, state| (kind.to_owned(), id.to_owned(), state);
+        let delivered = [told("vm", "v", State::Delivered), told("organization", "o", State::Delivered)];
+        let attached = [told("datacenter", "d", State::Made), told("cluster", "c", State::Made)];
+        assert_eq!(states(bodies.clone()), [&delivered[..], &attached[..]].concat());
+        bodies.push(fact("clusters", json!({"192.0.2.10": {"id": "", "made": false, "failure": {}}})));
+        bodies.push(fact("datacenter", Value::Null));
+        let removed = [told("datacenter", "d", State::Removed), told("cluster", "c", State::Removed)];
+        assert_eq!(states(bodies), [&delivered[..], &removed[..]].concat());
+        let found = vec![fact("clusters", cluster("c", false)), fact("finished_stages", json!("junk"))];
+        assert_eq!(states(found), [told("cluster", "c", State::Found)]);
     }
 
     #[test]

@@ -173,6 +173,54 @@ pub struct Deployment {
     pub ntp_failure_is_warning: bool,
     /// What happens to what a failed job has made (C6).
     pub rollback_policy: RollbackPolicy,
+    /// What of the journey is made, in its order; never empty.
+    #[serde(default = "Stage::usual", skip_serializing_if = "Stage::are_usual")]
+    pub stages: Vec<Stage>,
+    /// VIPs of clusters that are attached beside the one that carries the VM, with its user and password.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_clusters: Vec<Ipv4Addr>,
+}
+
+/// A stage of the journey (`flow.md` 1), in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Pre-checks.
+    Prepare,
+    /// ISO, VM, network, installer, first set-up.
+    DeployCloudtower,
+    /// Datacenter and clusters inside CloudTower.
+    AttachCluster,
+    /// An inspection of the clusters by CloudTower, and its report.
+    CheckClusterHealthy,
+    /// The ISO image is removed from the cluster (R74).
+    Cleanup,
+}
+
+impl Stage {
+    /// Every stage, in its order, with the word for it.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Prepare, "prepare"),
+        (Self::DeployCloudtower, "deploy_cloudtower"),
+        (Self::AttachCluster, "attach_cluster"),
+        (Self::CheckClusterHealthy, "check_cluster_healthy"),
+        (Self::Cleanup, "cleanup"),
+    ];
+
+    /// A CloudTower, and nothing in it.
+    pub fn usual() -> Vec<Self> {
+        vec![Self::Prepare, Self::DeployCloudtower]
+    }
+
+    /// Those are left out of a plan's document: it is the same as before there was a choice.
+    fn are_usual(stages: &[Self]) -> bool {
+        stages == Self::usual()
+    }
+
+    /// As plans and `--stages` call it.
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(stage, _)| *stage == self).map_or("", |(_, word)| word)
+    }
 }
 
 /// Shape of the VM.

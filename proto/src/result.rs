@@ -13,6 +13,15 @@ use crate::{Failure, Leftover, REDACTED};
 pub struct JobResult {
     /// The stage `deploy_cloudtower`.
     pub deploy_cloudtower: DeployCloudtower,
+    /// The stage `attach_cluster`; absent when it was not chosen, or not reached.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub attach_cluster: Option<AttachCluster>,
+    /// The stage `check_cluster_healthy`, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub check_cluster_healthy: Option<CheckClusterHealthy>,
+    /// The stage `cleanup`, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cleanup: Option<Cleanup>,
 }
 
 /// What the stage `deploy_cloudtower` leaves.
@@ -46,6 +55,90 @@ pub struct DeployCloudtower {
     pub timings: TimingsResult,
     /// What could not be removed.
     pub leftovers: Vec<Leftover>,
+}
+
+/// What the stage `attach_cluster` leaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttachCluster {
+    /// `SUCCESS`, and only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Why it failed; never beside `status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorRecord>,
+    pub cloudtower_ip: String,
+    pub datacenter: Option<NamedId>,
+    /// The cluster that carries CloudTower.
+    pub cluster: Option<ClusterResult>,
+    /// Every cluster of the job, that one first.
+    pub clusters: Vec<ClusterResult>,
+}
+
+/// A cluster inside CloudTower.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterResult {
+    /// The address under which it was attached.
+    pub ip: String,
+    /// CloudTower's identity of it; empty as long as there is none.
+    pub id: String,
+    /// The cluster's own uuid.
+    pub local_id: Option<String>,
+    pub name: Option<String>,
+    pub version: Option<String>,
+    pub host_num: Option<u64>,
+    /// What its settings are changed by; `None`: CloudTower has not made them in time.
+    pub settings_id: Option<String>,
+    /// `CONNECTED`, as CloudTower told last.
+    pub connect_state: Option<String>,
+    /// It was in CloudTower before.
+    pub found: bool,
+    /// Why it is not attached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// What the stage `check_cluster_healthy` leaves (R84).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckClusterHealthy {
+    /// `SUCCESS`, and only then: the inspection came to its end. What it found is another matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Why it failed; never beside `status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorRecord>,
+    /// CloudTower's job.
+    pub job_id: Option<String>,
+    /// The report as CloudTower calls it.
+    pub filename: Option<String>,
+    /// The report on the agent, relative to the job's directory.
+    pub path: Option<String>,
+    /// The own uuid of the cluster that carries CloudTower.
+    pub cluster_uuid: Option<String>,
+    /// Those of every inspected cluster.
+    pub cluster_uuids: Vec<String>,
+    /// What was looked at.
+    pub items: u64,
+    /// How many items had which result, in CloudTower's words; empty when it does not tell.
+    pub findings: BTreeMap<String, u64>,
+    /// Items whose result is not a good one.
+    pub conspicuous: Vec<String>,
+}
+
+/// What the stage `cleanup` leaves (R74).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cleanup {
+    /// `SUCCESS`, and only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Why it failed; never beside `status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorRecord>,
+    /// The image that was removed; `None`: it stays, and a warning says why.
+    pub removed_image: Option<NamedId>,
 }
 
 /// Why the stage failed (R63, R66).

@@ -43,6 +43,7 @@ const WRITES: &[(&str, &[&str])] = &[
     ("install", &["/dns_servers"]),
     ("initial-setup", &["/organization"]),
     ("configure-services", &["/ntp_servers"]),
+    ("attach-cluster", &["/datacenter"]),
 ];
 
 /// Judges every step. `from`: begin with this step instead of the first one that is not done. `old` and `new`: the plan

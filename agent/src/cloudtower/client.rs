@@ -1,4 +1,4 @@
-//! The one way to CloudTower: every request goes through [`Client::post`].
+//! The one way to CloudTower: every request goes through [`Client::exchange`].
 
 use std::{
     net::Ipv4Addr,
@@ -41,6 +41,17 @@ pub struct Client {
 struct Token {
     text: Secret,
     _held: Held,
+}
+
+/// What is sent.
+pub(super) struct Request<'a> {
+    /// Path and query.
+    pub(super) path: String,
+    pub(super) body: Option<&'a Value>,
+    /// For the whole exchange.
+    pub(super) limit: Duration,
+    /// The largest answer, bytes.
+    pub(super) most: usize,
 }
 
 /// Whether a call carries the token.
@@ -99,23 +110,47 @@ impl Client {
         *lock(&self.token) = token;
     }
 
-    /// Sends a call that needs the token: logs in when there is none, and once more when it has expired (W9).
+    /// Sends a call that needs the token, and gives its JSON: see [`Client::authorized`].
     pub(super) async fn post_authorized(&self, call: Call, body: &Value) -> Result<Value, Error> {
+        let answer = self.authorized(call, &self.usual(call, Some(body))).await?;
+        self.json(call, &answer)
+    }
+
+    /// Sends a call and gives its JSON.
+    pub(super) async fn post(&self, call: Call, body: &Value, auth: Auth) -> Result<Value, Error> {
+        let answer = self.exchange(call, &self.usual(call, Some(body)), auth).await?;
+        self.json(call, &answer)
+    }
+
+    /// The JSON of a success.
+    pub(super) fn json(&self, call: Call, answer: &Answer) -> Result<Value, Error> {
+        serde_json::from_slice(&answer.body)
+            .map_err(|_| Error { call, kind: ErrorKind::Shape("the body is not JSON".to_owned()) })
+    }
+
+    /// A request with the usual limits, to the call's own path.
+    pub(super) fn usual<'a>(&self, call: Call, body: Option<&'a Value>) -> Request<'a> {
+        let path = if call.base == GRAPHQL { GRAPHQL.to_owned() } else { format!("{}/{}", call.base, call.name) };
+        Request { path, body, limit: self.request_timeout, most: self.max_response }
+    }
+
+    /// Sends a call that needs the token: logs in when there is none, and once more when it has expired (W9).
+    pub(super) async fn authorized(&self, call: Call, request: &Request<'_>) -> Result<Answer, Error> {
         if lock(&self.token).is_none() {
             self.login().await?;
         }
-        match self.post(call, body, Auth::Token).await {
+        match self.exchange(call, request, Auth::Token).await {
             Err(error) if error.is_auth() => {
                 tracing::info!(%call, "CloudTower's token is not taken any more, logging in again");
                 self.login().await?;
-                self.post(call, body, Auth::Token).await
+                self.exchange(call, request, Auth::Token).await
             }
             result => result,
         }
     }
 
-    /// Sends a call and gives its JSON.
-    pub(super) async fn post(&self, call: Call, body: &Value, auth: Auth) -> Result<Value, Error> {
+    /// Sends a request and gives the answer, if it is a success.
+    async fn exchange(&self, call: Call, request: &Request<'_>, auth: Auth) -> Result<Answer, Error> {
         let span = tracing::info_span!(
             "cloudtower call",
             otel.name = %call,
@@ -129,12 +164,12 @@ impl Client {
         let began = Instant::now();
         let sent = match (auth, &token) {
             (Auth::Token, None) => Err(ErrorKind::NotLoggedIn),
-            (_, token) => self.send(call, body, token.as_deref()).instrument(span.clone()).await,
+            (_, token) => self.send(call, request, token.as_deref()).instrument(span.clone()).await,
         };
-        span.in_scope(|| self.tell(call, body, &sent, began.elapsed()));
+        span.in_scope(|| self.tell(call, request.body, &sent, began.elapsed()));
         let result = sent.and_then(|answer| {
             span.record("status", answer.status.as_u16());
-            self.read(&answer)
+            self.succeeded(answer)
         });
         result.map_err(|kind| {
             span.record("error", tracing::field::display(&kind));
@@ -143,12 +178,12 @@ impl Client {
     }
 
     /// One debug line for each call (R70).
-    fn tell(&self, call: Call, body: &Value, outcome: &Result<Answer, ErrorKind>, took: Duration) {
+    fn tell(&self, call: Call, body: Option<&Value>, outcome: &Result<Answer, ErrorKind>, took: Duration) {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
         let ms = took.as_millis() as u64;
-        let sent = wire::summary(&self.redactor, body.clone());
+        let sent = body.map(|body| wire::summary(&self.redactor, body.clone())).unwrap_or_default();
         match outcome {
             Ok(answer) => {
                 let got = wire::answer_summary(&self.redactor, &answer.body);
@@ -163,16 +198,18 @@ impl Client {
         }
     }
 
-    async fn send(&self, call: Call, body: &Value, token: Option<&Token>) -> Result<Answer, ErrorKind> {
-        let path = if call.base == GRAPHQL { GRAPHQL.to_owned() } else { format!("{}/{}", call.base, call.name) };
-        let request = self.http.post(format!("{}{path}", self.base)).timeout(self.request_timeout);
+    async fn send(&self, call: Call, asked: &Request<'_>, token: Option<&Token>) -> Result<Answer, ErrorKind> {
+        let request = self.http.request(call.method(), format!("{}{}", self.base, asked.path)).timeout(asked.limit);
         // Each call shakes hands anew: a connection that is kept would hide that the certificate has been replaced.
-        let mut request = request.header(CONNECTION, "close").json(body);
+        let mut request = request.header(CONNECTION, "close");
+        if let Some(body) = asked.body {
+            request = request.json(body);
+        }
         if let Some(token) = token {
             request = request.header(AUTHORIZATION, header(&token.text)?);
         }
         let response = request.send().await.map_err(|error| self.broken(error))?;
-        wire::read(response, self.max_response).await.map_err(ErrorKind::Unread)
+        wire::read(response, asked.most).await.map_err(ErrorKind::Unread)
     }
 
     fn broken(&self, error: reqwest::Error) -> ErrorKind {
@@ -185,15 +222,14 @@ impl Client {
         }
     }
 
-    /// JSON of a success, or the words of a refusal.
-    fn read(&self, answer: &Answer) -> Result<Value, ErrorKind> {
-        let json: Option<Value> = serde_json::from_slice(&answer.body).ok();
-        match (answer.status, json) {
-            (status, Some(json)) if status.is_success() => Ok(json),
-            (status, Some(json)) => Err(self.refused(status, &json).unwrap_or(ErrorKind::Status(status))),
-            (status, None) if status.is_success() => Err(ErrorKind::Shape("the body is not JSON".to_owned())),
-            (status, None) => Err(ErrorKind::Status(status)),
+    /// A success, or the words of a refusal.
+    fn succeeded(&self, answer: Answer) -> Result<Answer, ErrorKind> {
+        let status = answer.status;
+        if status.is_success() {
+            return Ok(answer);
         }
+        let json: Option<Value> = serde_json::from_slice(&answer.body).ok();
+        Err(json.and_then(|json| self.refused(status, &json)).unwrap_or(ErrorKind::Status(status)))
     }
 
     /// What an error body says: that of REST, or the `errors` of GraphQL.

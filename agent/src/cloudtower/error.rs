@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::{http::ReadError, tls};
 
@@ -20,15 +20,24 @@ pub struct Error {
 /// Method, path and operation: safe as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// `/api` or `/v2/api`.
+    /// `/api`, `/v2/api` or below it.
     pub base: &'static str,
     /// GraphQL operation or REST call.
     pub name: &'static str,
+    /// A `GET`.
+    pub reads: bool,
+}
+
+impl Call {
+    /// Everything is a `POST`, but for reading what the inspection centre has.
+    pub fn method(self) -> Method {
+        if self.reads { Method::GET } else { Method::POST }
+    }
 }
 
 impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "POST {} {}", self.base, self.name)
+        write!(f, "{} {} {}", self.method(), self.base, self.name)
     }
 }
 
@@ -192,7 +201,7 @@ mod tests {
             code: code.map(str::to_owned),
             message: message.to_owned(),
         };
-        Error { call: Call { base: "/api", name: "x" }, kind: ErrorKind::Refused(refusal) }
+        Error { call: Call { base: "/api", name: "x", reads: false }, kind: ErrorKind::Refused(refusal) }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Call, Client, Error, ErrorKind, SetupState,
     client::{Auth, GRAPHQL},
+    rest::shape,
     split_servers,
     types::{first, named_id},
 };
@@ -119,9 +120,5 @@ impl Client {
 }
 
 fn operation(name: &'static str) -> Call {
-    Call { base: GRAPHQL, name }
-}
-
-fn shape(call: Call, what: &str) -> Error {
-    Error { call, kind: ErrorKind::Shape(what.to_owned()) }
+    Call { base: GRAPHQL, name, reads: false }
 }

@@ -1,17 +1,20 @@
 //! CloudTower's own interface: first-time set-up over GraphQL, the rest over REST (`cloudtower.md` 4, 5). Always HTTPS,
 //! never a redirect. Knows no step; its token lives in memory only (C21).
 
+mod attach;
 mod client;
 mod error;
 mod graphql;
+mod inspector;
 mod rest;
 mod servers;
 mod types;
 
 pub use client::Client;
 pub use error::{Call, Error, ErrorKind, Refusal};
+pub use inspector::{Inspection, InspectionState};
 pub use servers::{same_servers, split_servers};
-pub use types::{SetupState, Task, TaskState};
+pub use types::{Cluster, ConnectState, SetupState, Task, TaskState};
 
 /// The password that every CloudTower is published with (`cloudtower.md` 4.1): what method P3 sets first. Treated like
 /// any other secret.

@@ -61,8 +61,7 @@ impl Client {
     pub async fn organizations(&self) -> Result<Vec<NamedId>, Error> {
         let call = route("get-organizations");
         let answer = self.post_authorized(call, &json!({})).await?;
-        let list = answer.as_array().ok_or_else(|| Error { call, kind: ErrorKind::Shape("no list".to_owned()) })?;
-        Ok(list.iter().filter_map(named_id).collect())
+        Ok(list(call, &answer)?.iter().filter_map(named_id).collect())
     }
 
     /// The NTP servers that are set.
@@ -70,8 +69,7 @@ impl Client {
         let call = route("get-ntp-service-url");
         let answer = self.post_authorized(call, &json!({})).await?;
         let list = first(&answer).get("ntp_service_url").and_then(Value::as_str);
-        list.map(split_servers)
-            .ok_or_else(|| Error { call, kind: ErrorKind::Shape("ntp_service_url is missing".to_owned()) })
+        list.map(split_servers).ok_or_else(|| shape(call, "ntp_service_url is missing"))
     }
 
     /// One look at a task.
@@ -81,17 +79,26 @@ impl Client {
     }
 }
 
-const LOGIN: Call = Call { base: REST, name: "login" };
+const LOGIN: Call = Call { base: REST, name: "login", reads: false };
 
 /// The task of a change, if it is not finished yet. The change itself must be there.
-fn changed(call: Call, answer: &Value) -> Result<Option<String>, Error> {
+pub(super) fn changed(call: Call, answer: &Value) -> Result<Option<String>, Error> {
     let change = first(answer);
     if !change.get("data").is_some_and(Value::is_object) {
-        return Err(Error { call, kind: ErrorKind::Shape("data is missing".to_owned()) });
+        return Err(shape(call, "data is missing"));
     }
     Ok(change.get("task_id").and_then(Value::as_str).map(str::to_owned))
 }
 
-fn route(name: &'static str) -> Call {
-    Call { base: REST, name }
+/// The answer to a read: a bare array.
+pub(super) fn list(call: Call, answer: &Value) -> Result<&Vec<Value>, Error> {
+    answer.as_array().ok_or_else(|| shape(call, "no list"))
+}
+
+pub(super) fn route(name: &'static str) -> Call {
+    Call { base: REST, name, reads: false }
+}
+
+pub(super) fn shape(call: Call, what: &str) -> Error {
+    Error { call, kind: ErrorKind::Shape(what.to_owned()) }
 }

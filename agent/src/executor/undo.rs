@@ -16,7 +16,11 @@ impl Walk {
     /// Undoes every step that may have made something. A failed undo is told and the rest go on.
     pub(super) async fn undo_all(&mut self) -> Result<UndoState, Halt> {
         let mut failed = false;
-        for index in self.place.to_undo() {
+        // What a finished stage has made is the customer's.
+        let finished = &self.facts.finished_stages;
+        let is_finished = |index: &usize| self.pipeline[*index].stage().is_some_and(|stage| finished.contains(&stage));
+        let to_undo: Vec<usize> = self.place.to_undo().into_iter().filter(|index| !is_finished(index)).collect();
+        for index in to_undo {
             failed |= self.undo(index).await?.is_err();
         }
         if failed {

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use tokio::{net::TcpStream, time::timeout};
 use tracing::Span;
 use uuid::Uuid;
@@ -19,9 +19,6 @@ use super::{
     wire::{Line, WireError},
 };
 use crate::http::{self as outgoing, Answer};
-
-/// What may stand in a query as it is.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Which chunk of which volume.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +112,8 @@ impl Client {
              x-smartx-token: {text}\r\ngrpc-metadata-token: {text}\r\n\
              content-type: multipart/form-data; boundary={boundary}\r\ncontent-length: {length}\r\n\r\n{form}",
             Call::UPLOAD_CHUNK.route,
-            utf8_percent_encode(at.zbs_volume_id, QUERY),
-            utf8_percent_encode(at.image_uuid, QUERY),
+            utf8_percent_encode(at.zbs_volume_id, outgoing::UNRESERVED),
+            utf8_percent_encode(at.image_uuid, outgoing::UNRESERVED),
             at.chunk_num,
         );
         Ok(ChunkRequest { head: Zeroizing::new(head.as_bytes().to_vec()), tail: tail.into_bytes(), token })

@@ -91,7 +91,10 @@ pub struct HostInfo {
     pub memory_total: Option<u64>,
     /// Free bytes by the server's own count, with the name of the field that says so.
     pub memory_free: Option<(u64, &'static str)>,
+    /// Logical CPUs.
     pub cores: Option<u64>,
+    /// The CPU's name, such as `Intel(R) Xeon(R) Gold 5218`.
+    pub cpu_brand: Option<String>,
 }
 
 /// A VM (7.5).
@@ -241,6 +244,7 @@ impl HostInfo {
             memory_total: total,
             memory_free: free.or(used),
             cores: value.get("cpu").and_then(|cpu| number(cpu, "num_cores")),
+            cpu_brand: value.get("cpu").map(|cpu| text(cpu, "brand")).filter(|brand| !brand.is_empty()),
         }
     }
 }

@@ -15,6 +15,8 @@ use serde::Serialize;
 pub(super) const STAGE: &str = "stage_deploy_cloudtower.log";
 /// The newest upload progress, one JSON object.
 pub(super) const UPLOAD: &str = "upload_cloudtower.json";
+/// The report of the newest inspection.
+pub(super) const REPORT: &str = "inspection_report.zip";
 /// What installer logs begin with.
 pub(super) const INSTALL: &str = "cloudtower_install_";
 /// A line of output that is longer is written in pieces of this size, bytes.
@@ -58,6 +60,14 @@ impl Files {
         let (path, next) = (self.dir.join(UPLOAD), self.dir.join(".upload_cloudtower.json.next"));
         fs::write(&next, serde_json::to_vec_pretty(progress)?)?;
         fs::rename(next, path)
+    }
+
+    /// Replaces the report of an inspection in one go.
+    pub(super) fn report(&self, report: &[u8]) -> io::Result<()> {
+        self.make_dir()?;
+        let next = self.dir.join(".inspection_report.zip.next");
+        fs::write(&next, report)?;
+        fs::rename(next, self.dir.join(REPORT))
     }
 
     /// Appends output, redacted line by line.

@@ -23,9 +23,8 @@ const LICENSE_LOOKS: u32 = 4;
 /// Fields of a licence that are kept, and their longest text, characters.
 const LICENSE_FIELDS_MAX: usize = 32;
 const LICENSE_TEXT_MAX: usize = 1_024;
-/// Seconds at scale 1 between two of them, and before a second login.
+/// Seconds at scale 1 between two of them.
 const LICENSE_POLL_S: f64 = 10.0;
-const SECOND_LOGIN_S: f64 = 5.0;
 /// Tries to set the NTP servers: one and three retries (`flow.md` 5.4).
 const NTP_TRIES: u32 = 4;
 
@@ -40,22 +39,10 @@ impl Step for ConfigureServices {
         shell::enter(cx, facts).await?;
         tower::trust(cx, facts);
         tower::confirm(cx, facts).await?;
-        login(cx).await?;
+        tower::login(cx).await?;
         ntp(cx, facts).await?;
         license(cx, facts).await?;
         check_dns(cx, facts).await
-    }
-}
-
-async fn login(cx: &StepCx) -> Result<(), StepError> {
-    let tower = &cx.outside.tower;
-    match tower::try_ask(cx, || tower.login()).await? {
-        Err(error) if error.rejects_login() => {
-            cx.sleep(cx.settings.timing.scaled(SECOND_LOGIN_S)).await?;
-            tower::ask(cx, "logging in to CloudTower as root", || tower.login()).await
-        }
-        Err(error) => Err(permanent(tower::failed("logging in to CloudTower as root", &error))),
-        Ok(()) => Ok(()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The end (`flow.md` 6): log out, close SSH, wipe what is secret, say what there is now.
 
 use async_trait::async_trait;
-use gantry_proto::{Level, StepInfo};
+use gantry_proto::{Level, StepInfo, plan::Stage};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -18,6 +18,10 @@ pub struct Finish;
 impl Step for Finish {
     fn info(&self) -> StepInfo {
         StepInfo { id: "finish".into(), title: "Close the sessions".to_owned(), weight: 1, attempts: 1 }
+    }
+
+    fn stage(&self) -> Option<Stage> {
+        None
     }
 
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
@@ -38,7 +42,13 @@ impl Step for Finish {
             ("log_path", json!(logs.install)),
             ("elapsed", json!(elapsed)),
         ]);
-        cx.note(Level::Info, "summary", format!("CloudTower is ready at {url}"), summary).await
+        let stages = &cx.plan.deployment.stages;
+        let message = match stages.iter().max() {
+            Some(Stage::Prepare) => "everything was checked, nothing was made".to_owned(),
+            Some(_) if stages.contains(&Stage::DeployCloudtower) => format!("CloudTower is ready at {url}"),
+            _ => format!("what was chosen is done at {url}"),
+        };
+        cx.note(Level::Info, "summary", message, summary).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Root user and organisation (`flow.md` 5.1, 5.2): only the missing half, looked at before and after, and never another
 //! password than the planned one (C11).
 
-mod organization;
+pub(super) mod organization;
 mod root_user;
 
 use async_trait::async_trait;

@@ -1,5 +1,8 @@
 //! The steps, one file each, in the pipeline's order. They talk to the world through [`crate::outside`] only.
 
+pub mod attach_cluster;
+pub mod check_cluster_healthy;
+pub mod cleanup;
 mod cluster;
 pub mod configure_network;
 pub mod configure_services;

@@ -3,11 +3,12 @@
 
 mod capacity;
 mod cluster_side;
+mod compat;
 mod iso_file;
 mod reach;
 
 use async_trait::async_trait;
-use gantry_proto::{Failure, Level, StepInfo};
+use gantry_proto::{Failure, Level, StepInfo, plan::Stage};
 use serde_json::json;
 
 use super::{
@@ -33,6 +34,10 @@ impl Step for Preflight {
         }
     }
 
+    fn stage(&self) -> Option<Stage> {
+        Some(Stage::Prepare)
+    }
+
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
         cluster::enter(cx, facts);
         cluster::warn_of_settings(cx).await?;
@@ -49,7 +54,7 @@ impl Step for Preflight {
             reach::cloudtower_address(&mut report, facts).await?;
         }
         reach::bmcs(&mut report).await?;
-        cluster_side::check(&mut report, facts).await?;
+        cluster_side::check(&mut report, facts, found.as_ref().map(iso_file::Usable::arch)).await?;
         if ask_first {
             reach::cloudtower_address(&mut report, facts).await?;
         }

@@ -25,6 +25,8 @@ use crate::{
 const TASK_LIMIT_S: f64 = 300.0;
 /// Seconds at scale 1 between two looks at a task, and between two tries at what is locked.
 const TASK_POLL_S: f64 = 5.0;
+/// Before a second login, seconds at scale 1.
+const SECOND_LOGIN_S: f64 = 5.0;
 
 /// Takes the recorded certificate over, so that no other is accepted.
 pub(super) fn trust(cx: &StepCx, facts: &Facts) {
@@ -147,7 +149,22 @@ where
     try_ask(cx, &mut call).await?.map_err(|error| permanent(failed(attempted, &error)))
 }
 
-/// The same, with the last error as a value.
+/// Makes a call that must not be repeated, but for a refusal because somebody holds a lock: that had no effect (W16).
+pub(super) async fn unlocked<T, F>(cx: &StepCx, mut call: impl FnMut() -> F) -> Result<Result<T, Error>, StepError>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let timing = &cx.settings.timing;
+    for _ in 0..timing.poll_failures {
+        match call().await {
+            Err(error) if error.is_locked() => cx.sleep(timing.scaled(TASK_POLL_S)).await?,
+            ended => return Ok(ended),
+        }
+    }
+    Ok(call().await)
+}
+
+/// As [`ask`], with the last error as a value.
 pub(super) async fn try_ask<T, F>(cx: &StepCx, mut call: impl FnMut() -> F) -> Result<Result<T, Error>, StepError>
 where
     F: Future<Output = Result<T, Error>>,
@@ -199,6 +216,19 @@ pub(super) async fn setup_state(cx: &StepCx, facts: &mut Facts) -> Result<SetupS
             }
         }
         Err(error) => Err(permanent(failed("asking for the set-up state", &error))),
+    }
+}
+
+/// Logs in as root with the planned password; once more after a while, for it may have been set just now (`flow.md` 5.3).
+pub(super) async fn login(cx: &StepCx) -> Result<(), StepError> {
+    let tower = &cx.outside.tower;
+    match try_ask(cx, || tower.login()).await? {
+        Err(error) if error.rejects_login() => {
+            cx.sleep(cx.settings.timing.scaled(SECOND_LOGIN_S)).await?;
+            ask(cx, "logging in to CloudTower as root", || tower.login()).await
+        }
+        Err(error) => Err(permanent(failed("logging in to CloudTower as root", &error))),
+        Ok(()) => Ok(()),
     }
 }
 

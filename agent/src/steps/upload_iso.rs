@@ -1,7 +1,7 @@
 //! The ISO on the cluster (`flow.md` 2.0 to 2.3): found and reused, or brought there chunk by chunk and proved.
 //! At most two volumes in a run: the executor undoes a failed attempt and tries once more (R15, R65).
 
-mod image;
+pub(super) mod image;
 mod proof;
 mod volume;
 

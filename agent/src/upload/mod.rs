@@ -2,6 +2,7 @@
 //! threads that read, hash and send, speed and ETA ([`Meter`]), and the loop over it ([`send`]). Knows Fisheye's chunk call
 //! and no other one.
 
+mod beside;
 mod chunks;
 mod crew;
 mod filled;

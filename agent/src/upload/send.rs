@@ -273,7 +273,8 @@ impl<'a> Upload<'a> {
         let len = self.chunks.len_of(index);
         let stall = run.crew.shared().stall;
         let patience = stall.saturating_add(patience(len, run.rate));
-        let order = Order { index, offset: self.chunks.offset_of(index), len, line, request, patience };
+        let (offset, is_alone) = (self.chunks.offset_of(index), run.width.now() == 1);
+        let order = Order { index, offset, len, line, request, patience, is_alone };
         if run.crew.give(slot, endpoint, order) {
             return Ok(());
         }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    beside::Beside,
     reader::Source,
     throttle::Throttle,
     times::{Laps, Times},
@@ -29,6 +30,8 @@ use crate::{
 
 /// Pieces between two looks at whether the server has answered already.
 const LISTEN_EVERY: u64 = 8;
+/// Bytes of a piece that is hashed beside: fewer handings over than with small ones.
+const ALONE_PIECE: usize = 64 << 10;
 
 /// What all slots of an upload share.
 pub(super) struct Shared {
@@ -56,6 +59,8 @@ pub(super) struct Order {
     pub(super) request: ChunkRequest,
     /// How long the answer may take after the last byte.
     pub(super) patience: Duration,
+    /// No other chunk is to be in flight: it is hashed on a thread beside this one.
+    pub(super) is_alone: bool,
 }
 
 /// What became of it.
@@ -117,13 +122,29 @@ impl Slot {
 fn work(number: usize, shared: &Shared, inbox: &Receiver<Order>, results: &mpsc::Sender<Sent>) {
     let mut laps = Laps::new();
     let mut wire = None;
-    let mut piece = vec![0; shared.source.piece()];
-    while let Ok(Order { index, offset, len, line, request, patience }) = inbox.recv() {
+    let (mut piece, mut beside) = (Vec::new(), None);
+    while let Ok(Order { index, offset, len, line, request, patience, is_alone }) = inbox.recv() {
         laps.lap(|times| &mut times.waiting);
-        let mut sending = Sending { shared, laps: &mut laps, piece: &mut piece, sending: None, server: Duration::ZERO };
+        // A sending that failed has not given it back.
+        piece.resize(shared.source.piece(), 0);
+        if !is_alone {
+            beside = None;
+        } else if beside.is_none() {
+            // Without the thread it is hashed here, as any other.
+            beside = Beside::start(ALONE_PIECE.max(piece.len())).ok();
+        }
+        let hash = match beside.take() {
+            Some(beside) => Hashing::Beside(beside),
+            None => Hashing::Here(Sha256::new(), &mut piece),
+        };
+        let mut sending = Sending { shared, laps: &mut laps, hash, sending: None, server: Duration::ZERO };
         let begin = Instant::now();
         let outcome = caught(|| sending.chunk(&mut wire, line, &request, (offset, len), patience));
         let (sent, server) = (sending.sending.unwrap_or_else(|| begin.elapsed()), sending.server);
+        if let (Hashing::Beside(there), Outcome::Answered(_, Some(_))) = (sending.hash, &outcome) {
+            // One that is in the middle of a chunk is no use for the next.
+            beside = Some(there);
+        }
         let keeps = wire.is_some();
         let times = laps.times;
         let sent = Sent { slot: number, index, request, outcome, keeps, times, sending: sent, server };
@@ -141,13 +162,48 @@ fn caught(sending: impl FnOnce() -> Outcome) -> Outcome {
     })
 }
 
+/// Where a chunk is hashed.
+enum Hashing<'a> {
+    /// Piece by piece in this buffer, before it is sent.
+    Here(Sha256, &'a mut Vec<u8>),
+    /// After it was sent, on a thread beside.
+    Beside(Beside),
+}
+
 /// One chunk on its way.
 struct Sending<'a> {
     shared: &'a Shared,
     laps: &'a mut Laps,
-    piece: &'a mut [u8],
+    hash: Hashing<'a>,
     sending: Option<Duration>,
     server: Duration,
+}
+
+impl Hashing<'_> {
+    /// A buffer for the next piece.
+    fn buffer(&mut self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Here(_, piece) => Ok(std::mem::take(*piece)),
+            Self::Beside(beside) => beside.buffer(),
+        }
+    }
+
+    /// Gives it back, with `count` bytes that were sent.
+    fn give_back(&mut self, buffer: Vec<u8>, count: usize) -> io::Result<()> {
+        match self {
+            Self::Here(_, piece) => **piece = buffer,
+            Self::Beside(beside) => beside.sent(buffer, count)?,
+        }
+        Ok(())
+    }
+
+    /// Of the whole chunk.
+    fn digest(&mut self) -> io::Result<[u8; 32]> {
+        match self {
+            Self::Here(hash, _) => Ok(hash.finalize_reset().into()),
+            Self::Beside(beside) => beside.digest(),
+        }
+    }
 }
 
 impl Sending<'_> {
@@ -217,35 +273,51 @@ impl Sending<'_> {
         if let Err(error) = connection.send(&request.head, patience) {
             return (Err(error), Ok(()));
         }
-        let (mut hash, mut done) = (Sha256::new(), 0);
+        let (mut done, mut pieces) = (0, 0_u64);
         while done < len {
             self.laps.lap(|times| &mut times.network);
-            if self.shared.throttle.take(self.piece.len(), &self.shared.stop) {
+            let mut lent = match self.hash.buffer() {
+                Ok(lent) => lent,
+                Err(error) => return (Ok(None), Err(error)),
+            };
+            self.laps.lap(|times| &mut times.hashing);
+            if self.shared.throttle.take(lent.len(), &self.shared.stop) {
                 self.laps.lap(|times| &mut times.waiting);
                 patience.touch();
             }
-            let count = (self.piece.len() as u64).min(len - done) as usize;
-            let piece = &mut self.piece[..count];
+            let count = (lent.len() as u64).min(len - done) as usize;
+            let piece = &mut lent[..count];
             if let Err(error) = self.shared.source.read_at(piece, offset + done) {
                 return (Ok(None), Err(error));
             }
             self.laps.lap(|times| &mut times.disk);
-            hash.update(&*piece);
-            self.laps.lap(|times| &mut times.hashing);
+            if let Hashing::Here(hash, _) = &mut self.hash {
+                hash.update(&*piece);
+                self.laps.lap(|times| &mut times.hashing);
+            }
             // Now and then: a server may say no before it has everything.
-            if (done / count as u64).is_multiple_of(LISTEN_EVERY) && connection.has_news() {
+            if pieces.is_multiple_of(LISTEN_EVERY) && connection.has_news() {
                 return (Ok(None), Ok(()));
             }
             if let Err(error) = connection.send(piece, patience) {
                 return (Err(error), Ok(()));
             }
-            done += count as u64;
+            self.laps.lap(|times| &mut times.network);
+            if let Err(error) = self.hash.give_back(lent, count) {
+                return (Ok(None), Err(error));
+            }
+            (done, pieces) = (done + count as u64, pieces + 1);
             self.shared.taken.fetch_add(count as u64, Ordering::Relaxed);
         }
         let sent = connection.send(&request.tail, patience);
         self.laps.lap(|times| &mut times.network);
         self.sending = Some(begin.elapsed());
-        (sent.map(|()| Some(hash.finalize().into())), Ok(()))
+        let digest = self.hash.digest();
+        self.laps.lap(|times| &mut times.hashing);
+        match digest {
+            Ok(digest) => (sent.map(|()| Some(digest)), Ok(())),
+            Err(error) => (Ok(None), Err(error)),
+        }
     }
 }
 

@@ -28,7 +28,10 @@ use gantry_sim::{
 };
 use serde_json::json;
 
-use crate::site::{CHUNK, CHUNKS, CLUSTER, CREATE, Ran, Refuses, Site, UPLOAD, fault};
+use crate::{
+    attach,
+    site::{CHUNK, CHUNKS, CLUSTER, CREATE, Ran, Refuses, Site, UPLOAD, fault},
+};
 
 /// How much of the last line the disk takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -358,6 +361,35 @@ async fn crash_in_the_tower(step: &'static str, least: usize) {
         },
     )
     .await;
+}
+
+#[tokio::test]
+async fn in_the_attaching() {
+    let check = |site: &Site, ran: &Ran, what: &str| {
+        assert_succeeded(ran, what);
+        assert_eq!(attach::inside_tower(site), (vec![attach::vip(site)], 1), "{what}");
+        site.assert_invariants();
+    };
+    everywhere(attach::ALL, During::Step("attach-cluster"), 8, attach::site, check).await;
+}
+
+#[tokio::test]
+async fn in_the_undo_of_the_attaching() {
+    let failing = async || {
+        let mut site = attach::site().await;
+        site.password = "wrong-password-1".to_owned();
+        site
+    };
+    let check = |site: &Site, ran: &Ran, what: &str| {
+        assert_eq!(
+            (ran.code().as_str(), ran.view.undo),
+            ("cluster_disconnected", Some(UndoState::RolledBack)),
+            "{what}"
+        );
+        assert_eq!(attach::inside_tower(site), (Vec::new(), 0), "{what}");
+        assert_eq!((site.tower().users.len(), site.tower().organizations.len()), (1, 1), "{what}");
+    };
+    everywhere(attach::ALL, During::Undo, 2, failing, check).await;
 }
 
 /// Dies again and again, a little later each time, until the job has ended. Says how it ended, and after how many lives.

@@ -31,7 +31,7 @@ const TOWER: Pipeline = &[&VerifyHttps, &InitialSetup, &ConfigureServices, &Fini
 
 /// What becomes of one answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Lost {
+pub(crate) enum Lost {
     Request,
     Answer,
     /// 503, although it has worked.
@@ -42,9 +42,10 @@ enum Lost {
     Token,
 }
 
-const ALL: [Lost; 6] = [Lost::Request, Lost::Answer, Lost::Unavailable, Lost::InRequest, Lost::InAnswer, Lost::Token];
+pub(crate) const ALL: [Lost; 6] =
+    [Lost::Request, Lost::Answer, Lost::Unavailable, Lost::InRequest, Lost::InAnswer, Lost::Token];
 /// For calls without a body.
-const BODILESS: [Lost; 5] = [Lost::Request, Lost::Answer, Lost::Unavailable, Lost::InAnswer, Lost::Token];
+pub(crate) const BODILESS: [Lost; 5] = [Lost::Request, Lost::Answer, Lost::Unavailable, Lost::InAnswer, Lost::Token];
 
 impl Lost {
     fn fault(self) -> (When, Action) {
@@ -62,7 +63,7 @@ impl Lost {
 }
 
 /// One row of the table: each loss once, in a world of its own.
-async fn row(
+pub(crate) async fn row(
     losses: &[Lost],
     call: impl Fn() -> Match,
     pipeline: Pipeline,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod again;
+mod attach;
 mod bench;
 mod canary;
 mod cloudtower;
@@ -16,6 +17,7 @@ mod fisheye;
 mod guest;
 mod hostile;
 mod inside;
+mod inspect;
 mod iso;
 mod journal;
 mod link;

@@ -176,7 +176,16 @@ impl Site {
     /// A VM that has its address, without a cluster's word, and a job that has come so far; CloudTower is in it already
     /// when `installed`.
     pub(crate) async fn inside(pipeline: Pipeline, installed: bool) -> Self {
-        let mut site = Self::quick(|options| options.external_guest = installed).await;
+        Self::inside_of(pipeline, installed, |_| {}).await
+    }
+
+    /// The same in a world with changes.
+    pub(crate) async fn inside_of(pipeline: Pipeline, installed: bool, change: impl FnOnce(&mut SimOptions)) -> Self {
+        let mut site = Self::quick(|options| {
+            options.external_guest = installed;
+            change(options);
+        })
+        .await;
         // Where everything is installed there is no VM behind it that could be asked.
         site.settings.cloudtower.confirm_over_ssh = !installed;
         if !installed {

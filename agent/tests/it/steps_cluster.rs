@@ -762,3 +762,17 @@ async fn at_note<F: Future<Output = ()>>(site: &Site, note: &str, act: impl FnOn
     })
     .await
 }
+
+#[tokio::test]
+async fn an_iso_for_another_architecture_is_refused_before_the_upload() {
+    let site = Site::new().await;
+    site.modes(json!({"cpu_brand": "Kunpeng-920"}));
+    let ran = site.run(CREATE).await;
+    assert_eq!((ran.code().as_str(), ran.checks("architecture")), ("iso_wrong_architecture", vec!["error".to_owned()]));
+    assert!(ran.failure().message.contains("aarch64") && site.chunk_calls().is_empty() && site.images().is_empty());
+    let site = Site::new().await;
+    site.modes(json!({"cpu_brand": "a CPU"}));
+    let ran = site.run(UPLOAD).await;
+    ran.succeeded();
+    assert_eq!((ran.checks("architecture"), ran.checks("cpu")), (vec!["warning".to_owned()], vec!["ok".to_owned()]));
+}

@@ -32,8 +32,16 @@ pub(crate) fn overrides(args: &PlanFile) -> Result<BTreeMap<String, String>, Fai
             return Err(Failure::usage(format!("--set gives \"{key}\" more than once")));
         }
     }
+    if let Some(stages) = &args.stages
+        && all.insert(STAGES.to_owned(), stages.clone()).is_some()
+    {
+        return Err(Failure::usage(format!("--stages and --set {STAGES} say the same: give one of them")));
+    }
     Ok(all)
 }
+
+/// The key of what `--stages` says.
+const STAGES: &str = "deployment.stages";
 
 /// Tells that a workbook gives no plan, in the form that was asked for.
 pub(crate) fn reject(out: Output, file: &str, verdict: Verdict, problems: &[Problem]) -> Result<(), Failure> {

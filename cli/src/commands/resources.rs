@@ -53,6 +53,7 @@ fn word(state: State) -> &'static str {
         State::Found => "found, not ours",
         State::Asked => "asked for, may be there",
         State::Unfinished => "unfinished upload",
+        State::Delivered => "made, handed over",
         State::Removed => "removed",
         State::LeftOver => "left over",
     }

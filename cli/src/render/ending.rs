@@ -80,7 +80,14 @@ impl<'a> Ending<'a> {
         let result = self.known.view.result.as_ref().and_then(|result| result.get("deploy_cloudtower"));
         let get = |pointer: &str| result.and_then(|result| result.pointer(pointer)).and_then(plain);
         let url = get("/base_url").unwrap_or_default();
-        let mut out = format!("{} {}\n", paint.good("CloudTower is ready:"), text::clean(&url));
+        let attached = self.known.view.result.as_ref().and_then(|result| result.get("attach_cluster"));
+        let head = match (get("/status"), attached) {
+            (Some(_), _) => "CloudTower is ready:",
+            (None, Some(_)) => "attached to CloudTower:",
+            // Only the stage of the pre-checks was chosen.
+            (None, None) => "checked, and nothing made; CloudTower would be:",
+        };
+        let mut out = format!("{} {}\n", paint.good(head), text::clean(&url));
         let mut row = |name: &str, value: Option<String>| {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
                 let _ = writeln!(out, "  {name:<11}{}", text::clean(&value));
@@ -96,6 +103,11 @@ impl<'a> Ending<'a> {
         let skipped = result.and_then(|r| r.pointer("/iso/skipped")).and_then(Value::as_bool) == Some(true);
         let how = if skipped { "was there already" } else { "uploaded" };
         row("image", get("/iso/file_name").map(|name| format!("{name}, {how}")));
+        for cluster in attached.and_then(|stage| stage.get("clusters")).and_then(Value::as_array).into_iter().flatten()
+        {
+            let get = |key: &str| cluster.get(key).and_then(plain);
+            row("attached", both(get("name").or_else(|| get("ip")), get("id")));
+        }
         row("licence", both(get("/cloudtower/license/type"), get("/cloudtower/license/expire_date")));
         row(
             "time",

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use gantry_proto::{
     Secret,
-    plan::{RollbackPolicy, UploadParams},
+    plan::{RollbackPolicy, Stage, UploadParams},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -63,6 +63,10 @@ pub struct Defaults {
     pub root_password_encoded: Option<SecretSetting>,
     /// What CloudTower's root password must satisfy (W13).
     pub password_policy: PasswordPolicy,
+    /// What of the journey is made. `["prepare", "deploy_cloudtower"]`.
+    pub stages: Vec<Stage>,
+    /// VIPs of clusters to attach beside the workbook's, with its user and password.
+    pub further_clusters: Vec<Ipv4Addr>,
 }
 
 impl Default for Defaults {
@@ -90,6 +94,8 @@ impl Default for Defaults {
             allow_default_root_password: false,
             root_password_encoded: None,
             password_policy: PasswordPolicy::default(),
+            stages: Stage::usual(),
+            further_clusters: Vec::new(),
         }
     }
 }

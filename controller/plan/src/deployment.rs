@@ -1,18 +1,22 @@
 //! How the VM is made and what happens on failure: overrides and settings only, no cell.
 
-use gantry_proto::plan::{Deployment, IsoChoice, RollbackPolicy, Source, UploadParams, VmShape};
+use std::net::Ipv4Addr;
+
+use gantry_proto::plan::{Deployment, IsoChoice, RollbackPolicy, Source, Stage, UploadParams, VmShape};
 
 use crate::{
     defaults::{Defaults, VmProfile},
     fields::{
-        CHUNK_SIZE, Field, GUEST_TOOLS, ISO_FILE, ISO_MD5, ISO_SHA256, NTP_WARNING, Need, ROLLBACK, STORAGE_POLICY,
-        TARGET_HOST, UPLOAD_DESCRIPTION, UPLOAD_DEVICE, UPLOAD_TASK, VM_DESCRIPTION, VM_DISK, VM_MEMORY, VM_PROFILE,
-        VM_VCPU,
+        CHUNK_SIZE, FURTHER_CLUSTERS, Field, GUEST_TOOLS, ISO_FILE, ISO_MD5, ISO_SHA256, NTP_WARNING, Need, ROLLBACK,
+        STAGES, STORAGE_POLICY, TARGET_HOST, UPLOAD_DESCRIPTION, UPLOAD_DEVICE, UPLOAD_TASK, VM_DESCRIPTION, VM_DISK,
+        VM_MEMORY, VM_PROFILE, VM_VCPU,
     },
     input::{Input, State},
     values::{self, Reject},
 };
 
+/// Clusters that one job attaches beside its own, at most.
+const CLUSTERS_MAX: usize = 32;
 const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
 const PROFILES: &[(&str, VmProfile)] = &[("high", VmProfile::High), ("low", VmProfile::Low)];
 const POLICIES: &[(&str, RollbackPolicy)] = &[("auto", RollbackPolicy::Auto), ("keep", RollbackPolicy::Keep)];
@@ -43,6 +47,11 @@ pub(crate) fn read(input: &mut Input<'_>, defaults: &Defaults) -> Option<Deploym
         RollbackPolicy::Keep => "keep",
     };
     let rollback_policy = value(input, &ROLLBACK, policy.to_owned(), |text| values::word(text, POLICIES));
+    let chosen: Vec<&str> = defaults.stages.iter().map(|stage| stage.word()).collect();
+    let stages = value(input, &STAGES, chosen.join(", "), stages);
+    let further: Vec<String> = defaults.further_clusters.iter().map(Ipv4Addr::to_string).collect();
+    let further = (!further.is_empty()).then(|| further.join(", "));
+    let further_clusters = optional(input, &FURTHER_CLUSTERS, further, addresses);
     if !before && input.findings.has_errors() {
         return None;
     }
@@ -63,7 +72,32 @@ pub(crate) fn read(input: &mut Input<'_>, defaults: &Defaults) -> Option<Deploym
         require_guest_tools_in_iso: require_guest_tools_in_iso?,
         ntp_failure_is_warning: ntp_failure_is_warning?,
         rollback_policy: rollback_policy?,
+        stages: stages?,
+        further_clusters: further_clusters.unwrap_or_default(),
     })
+}
+
+/// The stages in their own order, whatever the order of the words. Nothing is deployed without its pre-checks.
+fn stages(text: &str) -> Result<Vec<Stage>, Reject> {
+    let words: Vec<(&str, Stage)> = Stage::ALL.iter().map(|(stage, word)| (*word, *stage)).collect();
+    let mut chosen = Vec::new();
+    for entry in values::entries(text) {
+        chosen.push(values::word(entry, &words)?);
+    }
+    if chosen.contains(&Stage::DeployCloudtower) {
+        chosen.push(Stage::Prepare);
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    if chosen.is_empty() { Err(Reject::new("invalid_value", "names no stage")) } else { Ok(chosen) }
+}
+
+fn addresses(text: &str) -> Result<Vec<Ipv4Addr>, Reject> {
+    let entries = values::entries(text);
+    if entries.len() > CLUSTERS_MAX {
+        return Err(Reject::new("too_many", format!("names more than {CLUSTERS_MAX} clusters")));
+    }
+    entries.into_iter().map(values::ipv4).collect()
 }
 
 /// The profile, and single values that replace the profile's.
@@ -110,4 +144,24 @@ fn optional<T>(
     }
     let given = input.parsed(text, "SET", parse).given();
     input.settle(field, given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_come_in_their_own_order_with_the_checks_that_they_need() {
+        use Stage::{AttachCluster, DeployCloudtower, Prepare};
+        for (text, expected) in [
+            ("attach_cluster, deploy_cloudtower", vec![Prepare, DeployCloudtower, AttachCluster]),
+            ("ATTACH_CLUSTER", vec![AttachCluster]),
+            ("prepare prepare", vec![Prepare]),
+        ] {
+            assert_eq!(stages(text).ok(), Some(expected), "{text}");
+        }
+        for wrong in ["attach", ",", "prepare, attach"] {
+            assert!(stages(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -293,6 +293,16 @@ pub(crate) const GUEST_TOOLS: Field =
 pub(crate) const NTP_WARNING: Field =
     deployment("deployment.ntp_failure_is_warning", "true or false", Default("false"));
 pub(crate) const ROLLBACK: Field = deployment("deployment.rollback_policy", "auto or keep", Default("auto"));
+pub(crate) const STAGES: Field = deployment(
+    "deployment.stages",
+    "stages, separated by commas: prepare, deploy_cloudtower, attach_cluster, check_cluster_healthy, cleanup",
+    Default("prepare, deploy_cloudtower"),
+);
+pub(crate) const FURTHER_CLUSTERS: Field = deployment(
+    "deployment.further_clusters",
+    "VIPs of clusters to attach beside the workbook's, with its user and password, separated by commas",
+    Optional,
+);
 
 /// Every field, in the order of the help text.
 pub const FIELDS: &[Field] = &[
@@ -346,6 +356,8 @@ pub const FIELDS: &[Field] = &[
     GUEST_TOOLS,
     NTP_WARNING,
     ROLLBACK,
+    STAGES,
+    FURTHER_CLUSTERS,
 ];
 
 /// One column of the host table (`主机规划`, rows [`HOST_FIRST_ROW`] to [`HOST_LAST_ROW`]).

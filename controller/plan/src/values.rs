@@ -12,7 +12,7 @@ pub(crate) struct Reject {
 }
 
 impl Reject {
-    fn new(code: &'static str, phrase: impl Into<String>) -> Self {
+    pub(crate) fn new(code: &'static str, phrase: impl Into<String>) -> Self {
         Self { code, phrase: phrase.into() }
     }
 }

@@ -41,7 +41,8 @@ fn end(outcome: JobOutcome, failure: Failure, plan: Option<&v1::PlanDocument>) -
     };
     let base_url = if ip.is_empty() { String::new() } else { format!("https://{ip}") };
     let stage = DeployCloudtower { error: Some(error), ip, base_url, ..DeployCloudtower::default() };
-    let result = serde_json::to_value(JobResult { deploy_cloudtower: stage }).unwrap_or_default();
+    let result =
+        serde_json::to_value(JobResult { deploy_cloudtower: stage, ..JobResult::default() }).unwrap_or_default();
     let failure = (outcome == JobOutcome::Failed).then_some(failure);
     Body::JobFinished { outcome, undo: UndoState::Nothing, failure, leftovers: Vec::new(), result }
 }

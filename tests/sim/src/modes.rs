@@ -232,6 +232,8 @@ pub struct Modes {
     pub first_page: FirstPage,
     /// `total_entities` of lists.
     pub list_total: ListTotal,
+    /// The name of every host's CPU.
+    pub cpu_brand: String,
     /// The host list gives usage numbers.
     pub host_usage: bool,
     /// The host list does not exist (404).
@@ -298,6 +300,7 @@ impl Default for Modes {
             running_vm_delete: RunningVmDelete::default(),
             first_page: FirstPage::default(),
             list_total: ListTotal::default(),
+            cpu_brand: "Intel(R) Xeon(R) Gold 5218 CPU @ 2.30GHz".into(),
             host_usage: false,
             no_host_list: false,
             guest_tools: GuestTools::default(),

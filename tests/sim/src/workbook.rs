@@ -20,6 +20,7 @@ mod template;
 
 pub use cell::Cell;
 pub use hostile::Hostile;
+pub(crate) use package::zip_of;
 pub use sheet::Sheet;
 
 use cell::{Position, full_address};

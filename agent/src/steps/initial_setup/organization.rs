@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Ours, if it is there. Another one means that somebody else has set this CloudTower up: hands off.
-pub(super) fn ours(cx: &StepCx, state: &SetupState) -> Result<Option<NamedId>, StepError> {
+pub(in crate::steps) fn ours(cx: &StepCx, state: &SetupState) -> Result<Option<NamedId>, StepError> {
     let planned = cx.plan.organization.trim();
     let (ours, others): (Vec<_>, Vec<_>) =
         state.organizations.iter().partition(|organization| organization.name.trim() == planned);
@@ -30,7 +30,7 @@ pub(super) fn ours(cx: &StepCx, state: &SetupState) -> Result<Option<NamedId>, S
 }
 
 /// Creates it. Not idempotent: the caller looks before and after.
-pub(super) async fn create(cx: &StepCx, round: u32) -> Result<(), StepError> {
+pub(in crate::steps) async fn create(cx: &StepCx, round: u32) -> Result<(), StepError> {
     let name = cx.plan.organization.trim();
     let intent = cx.intend("createOrganization", extra([("name", json!(name))])).await?;
     match cx.outside.tower.create_organization(name).await {

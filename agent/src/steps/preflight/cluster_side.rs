@@ -10,6 +10,7 @@ use super::{
     },
     Outcome, Report,
     capacity::{self, Fit},
+    compat,
 };
 use crate::{
     facts::{Facts, VmFact},
@@ -17,10 +18,10 @@ use crate::{
     step::StepError,
 };
 
-/// Logs in and asks. Without a session the other checks are skipped.
-pub(super) async fn check(report: &mut Report<'_>, facts: &mut Facts) -> Result<(), StepError> {
+/// Logs in and asks. Without a session the other checks are skipped. `arch`: of the ISO, where there is one.
+pub(super) async fn check(report: &mut Report<'_>, facts: &mut Facts, arch: Option<&str>) -> Result<(), StepError> {
     if !login(report).await? {
-        for check in ["clock", "capacity", "vm_name", "storage_policy", "network"] {
+        for check in ["clock", "capacity", "cpu", "architecture", "vm_name", "storage_policy", "network"] {
             report.tell(check, "", Outcome::Skipped, format!("{check} was not checked: there is no session")).await?;
         }
         return Ok(());
@@ -32,6 +33,7 @@ pub(super) async fn check(report: &mut Report<'_>, facts: &mut Facts) -> Result<
         // One of ours that was found just now needs no more room.
         if let Some(hosts) = hosts.filter(|_| !has_vm(facts)) {
             capacity(report, &hosts, &vms).await?;
+            compatibility(report, &hosts, arch).await?;
         }
     }
     places(report).await
@@ -130,6 +132,26 @@ async fn capacity(report: &mut Report<'_>, hosts: &[HostInfo], vms: &[Vm]) -> Re
             report.fail("capacity", "", super::story("capacity_missing", message, remedy)).await
         }
     }
+}
+
+/// Whether a host can run it at all (R25).
+async fn compatibility(report: &mut Report<'_>, hosts: &[HostInfo], arch: Option<&str>) -> Result<(), StepError> {
+    let deployment = &report.cx.plan.deployment;
+    let pinned = deployment.target_host.map(|host| host.to_string());
+    let cpus = compat::cpus(hosts, pinned.as_deref(), deployment.vm.vcpu);
+    let architecture = arch.map(|arch| compat::architecture(hosts, pinned.as_deref(), arch));
+    for (check, fit) in [("cpu", Some(cpus)), ("architecture", architecture)] {
+        match fit {
+            Some(Fit::Fits(message)) => report.ok(check, "", message).await?,
+            Some(Fit::Doubtful(message)) => report.warn(check, "", message).await?,
+            Some(Fit::No(message)) => {
+                let remedy = "copy the ISO for the hosts' architecture into the ISO directory on the bastion";
+                report.fail(check, "", super::story("iso_wrong_architecture", message, remedy)).await?;
+            }
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// 1.10.

@@ -21,6 +21,13 @@ pub(super) struct Usable {
     guest_tools: Option<bool>,
 }
 
+impl Usable {
+    /// The architecture in its name.
+    pub(super) fn arch(&self) -> &str {
+        &self.found.name.arch
+    }
+}
+
 /// 1.1 and 1.2. `None`: there is nothing to use, and that has been told.
 pub(super) async fn choose(report: &mut Report<'_>) -> Result<Option<Usable>, StepError> {
     let cx = report.cx;

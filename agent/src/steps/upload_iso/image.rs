@@ -127,7 +127,7 @@ pub(super) async fn undo(cx: &StepCx, facts: &mut Facts) -> Result<Option<String
 }
 
 /// Deletes an image and makes sure by the list that it is gone (U20, U21). The inner error says why it is not.
-pub(super) async fn remove(cx: &StepCx, image_uuid: &str) -> Result<Result<(), String>, StepError> {
+pub(in crate::steps) async fn remove(cx: &StepCx, image_uuid: &str) -> Result<Result<(), String>, StepError> {
     let timing = &cx.settings.timing;
     let mut reason = String::new();
     for attempt in 1..=timing.undo_attempts.max(2) {

@@ -1,20 +1,25 @@
 //! The CloudTower service: set-up over GraphQL, a part of the REST interface (`cloudtower.md` 3 to 5.3). Knows nothing of
 //! how it was installed, only when it opens.
 
+mod clusters;
 mod credentials;
 mod graphql;
+mod inspector;
 mod query;
 mod rest;
 mod service;
 mod state;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::Core;
 
+pub use clusters::{Cluster, Connect, Datacenter, SecondCluster, Settings};
+pub use inspector::{Inspection, Inspector};
 pub use service::serve;
 pub use state::{Organization, Task, Token, Tower, User};
 
@@ -41,6 +46,8 @@ pub struct Options {
     pub planted_organizations: Vec<String>,
     /// The password of a root user that somebody else created (W5).
     pub planted_root_password: Option<String>,
+    /// Addresses of further clusters that CloudTower reaches, with the credentials of the one that is simulated.
+    pub further_clusters: Vec<IpAddr>,
     /// Answer time of changing calls in milliseconds, `[low, high]`.
     pub change_ms: [u64; 2],
     /// Answer time of reading calls in milliseconds, `[low, high]`.
@@ -85,6 +92,14 @@ pub struct Modes {
     pub ntp_unreachable: bool,
     /// The certificate is replaced once, when the 502 end (W3).
     pub certificate_changes: bool,
+    /// How a connection of a cluster goes (W13).
+    pub connect: Connect,
+    /// When the settings of a connected cluster are there (W14).
+    pub settings: Settings,
+    /// A second connection of the same cluster (W15).
+    pub second_cluster: SecondCluster,
+    /// How an inspection goes (W18).
+    pub inspector: Inspector,
 }
 
 /// `POST /v2/api/create-root-user`.
@@ -173,6 +188,7 @@ impl Default for Options {
             encoded_passwords: BTreeMap::from([(EXAMPLE_ENCODED.to_owned(), DEFAULT_PASSWORD.to_owned())]),
             planted_organizations: Vec::new(),
             planted_root_password: None,
+            further_clusters: Vec::new(),
             change_ms: [200, 2000],
             read_ms: [50, 400],
         }
@@ -199,6 +215,10 @@ impl Default for Modes {
             ntp_answer: NtpAnswer::default(),
             ntp_unreachable: false,
             certificate_changes: false,
+            connect: Connect::default(),
+            settings: Settings::default(),
+            second_cluster: SecondCluster::default(),
+            inspector: Inspector::default(),
         }
     }
 }
@@ -227,6 +247,20 @@ pub fn violations(core: &Core) -> Vec<String> {
         }
         for (name, count) in names.into_iter().filter(|(_, count)| *count > 1) {
             found.push(format!("CloudTower of VM {vm} has {count} organisations named {name}"));
+        }
+        let mut datacenters: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for datacenter in &tower.datacenters {
+            *datacenters.entry((&datacenter.organization_id, &datacenter.name)).or_default() += 1;
+        }
+        for ((_, name), count) in datacenters.into_iter().filter(|(_, count)| *count > 1) {
+            found.push(format!("CloudTower of VM {vm} has {count} datacenters named {name}"));
+        }
+        let mut clusters: BTreeMap<&str, usize> = BTreeMap::new();
+        for cluster in tower.clusters.iter().filter(|cluster| cluster.removed.is_none()) {
+            *clusters.entry(&cluster.local_id).or_default() += 1;
+        }
+        for (id, count) in clusters.into_iter().filter(|(_, count)| *count > 1) {
+            found.push(format!("CloudTower of VM {vm} has the cluster {id} {count} times"));
         }
     }
     found

@@ -5,13 +5,16 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::service::{Service, error_body, ok};
-use super::{CreateRootUser, RestAnswer, credentials, graphql};
+use super::state::TASK_END;
+use super::{CreateRootUser, RestAnswer, clusters, credentials, graphql};
 
 /// Calls that need no token.
 const ANONYMOUS: &[&str] = &["login", "create-root-user"];
+/// The change that always has a task.
+const CONNECT: &str = "connect a cluster";
 
 /// An error answer in the making.
-struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -50,6 +53,10 @@ async fn respond(service: &Service, name: &str, headers: &HeaderMap, body: &[u8]
         "create-root-user" => change(service, &body, "create the root user", create_root_user),
         "update-user" => change(service, &body, "update a user", update_user),
         "create-organization" => change(service, &body, "create an organization", create_organization),
+        "create-datacenter" => change(service, &body, "create a datacenter", clusters::create_datacenter),
+        "delete-datacenter" => change(service, &body, "delete a datacenter", clusters::delete_datacenter),
+        "connect-cluster" => change(service, &body, CONNECT, clusters::connect),
+        "delete-cluster" => change(service, &body, "delete a cluster", clusters::delete_cluster),
         _ => read(service, name, &body).map(ok),
     }
 }
@@ -60,10 +67,12 @@ fn read(service: &Service, name: &str, body: &Value) -> Result<Value, Refusal> {
         "get-organizations" => {
             let all: Vec<Value> = service.with(|tower| {
                 let shown = tower.organizations.iter();
-                shown.map(|found| json!({"id": found.id, "name": found.name, "datacenters": []})).collect()
+                shown.map(|found| clusters::shown_organization(tower, found)).collect()
             });
             Ok(filtered(all, body))
         }
+        "get-datacenters" => Ok(filtered(clusters::datacenters(service), body)),
+        "get-clusters" => Ok(filtered(clusters::clusters(service), body)),
         "get-users" => {
             let all = service.with(|tower| {
                 let shown = tower.users.iter();
@@ -87,7 +96,7 @@ fn read(service: &Service, name: &str, body: &Value) -> Result<Value, Refusal> {
     }
 }
 
-/// Applies `where` with `id`, `id_in`, `name`, `name_contains`, `username`, and `first` and `skip`.
+/// Applies `where` with `id_in`, `name_contains`, and fields that must be equal, nested ones too; `first` and `skip`.
 fn filtered(all: Vec<Value>, body: &Value) -> Value {
     let holds = |item: &Value| {
         let Some(Value::Object(conditions)) = body.get("where") else { return true };
@@ -97,12 +106,22 @@ fn filtered(all: Vec<Value>, body: &Value) -> Value {
                 (Some(name), Some(part)) => name.contains(part),
                 _ => false,
             },
-            key => item.get(key) == Some(wanted),
+            key => item.get(key).is_some_and(|found| fits(found, wanted)),
         })
     };
     let number = |key: &str| body.get(key).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
     let kept = all.into_iter().filter(holds).skip(number("skip").unwrap_or(0));
     Value::Array(kept.take(number("first").unwrap_or(usize::MAX)).collect())
+}
+
+/// A condition on a nested object holds when each of its own does.
+fn fits(found: &Value, wanted: &Value) -> bool {
+    match wanted {
+        Value::Object(conditions) => {
+            conditions.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| fits(found, wanted)))
+        }
+        wanted => found == wanted,
+    }
 }
 
 fn login(service: &Service, body: &Value) -> Result<Response, Refusal> {
@@ -132,10 +151,12 @@ fn change(
     for item in &items {
         let data = one(service, item)?;
         let id = data.get("id").and_then(Value::as_str).unwrap_or("").to_owned();
-        let task = match service.core.modes().tower.tasks {
-            true => json!(service.with(|tower| tower.add_task(&chance, description, &id, now))),
-            false => Value::Null,
+        let work = match (description == CONNECT, service.core.modes().tower.tasks) {
+            (true, _) => Some((clusters::task_lasts(service, &id), clusters::task_error(service, &id))),
+            (false, true) => Some((TASK_END, None)),
+            (false, false) => None,
         };
+        let task = work.map(|work| service.with(|tower| tower.add_task(&chance, description, &id, now, work)));
         answers.push(json!({ "task_id": task, "data": data }));
     }
     let as_array = match service.core.modes().tower.rest_answer {
@@ -200,6 +221,6 @@ fn not_found() -> Refusal {
     refusal(StatusCode::NOT_FOUND, "NotFound", "cannot find this path")
 }
 
-fn refusal(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
+pub(super) fn refusal(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
     Refusal { status, code, message: message.into() }
 }

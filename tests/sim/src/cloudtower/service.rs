@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::state::Tower;
-use super::{graphql, rest};
+use super::{graphql, inspector, rest};
 use crate::core::Core;
 use crate::fault::Face;
 use crate::net::{self, Identity, Site};
@@ -165,6 +165,12 @@ async fn door(State(service): State<Service>, request: Request) -> Response {
     };
     if path == "/" && parts.method == Method::GET {
         return html(StatusCode::OK, "CloudTower");
+    }
+    if path.starts_with("/api/inspector/") {
+        return match service.authorized(&parts.headers) {
+            Ok(()) => inspector::answer(&service, &parts.method, &parts.uri, &body).await,
+            Err(denial) => error_body(service.denial_status(), denial.code, denial.message, &path),
+        };
     }
     if parts.method != Method::POST {
         return error_body(StatusCode::NOT_FOUND, "NotFound", "cannot find this path", &path);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{LicenseMode, Modes, Options};
+use super::{Cluster, Datacenter, Inspection, LicenseMode, Modes, Options};
 use crate::rng::{Chance, hex};
 use crate::transcript::token_digest;
 
@@ -18,7 +18,7 @@ const MAX_TOKENS: usize = 1000;
 const MAX_TASKS: usize = 1000;
 /// Virtual time a task waits, and is done after.
 const TASK_START: Duration = Duration::from_millis(500);
-const TASK_END: Duration = Duration::from_secs(2);
+pub(super) const TASK_END: Duration = Duration::from_secs(2);
 /// Virtual time a task stays invisible, in that mode.
 const TASK_HIDDEN: Duration = Duration::from_secs(1);
 /// Virtual time from set-up to a late licence.
@@ -57,6 +57,12 @@ pub struct Tower {
     pub tokens: Vec<Token>,
     /// Tasks of changing calls.
     pub tasks: Vec<Task>,
+    /// Datacenters.
+    pub datacenters: Vec<Datacenter>,
+    /// Clusters that were connected, with those that were removed again.
+    pub clusters: Vec<Cluster>,
+    /// Inspections.
+    pub inspections: Vec<Inspection>,
 }
 
 /// A user.
@@ -101,6 +107,10 @@ pub struct Task {
     pub resource_id: String,
     /// When it was created; virtual time since the start.
     pub created: Duration,
+    /// How long it is at work.
+    pub lasts: Duration,
+    /// Code and words with which it fails.
+    pub error: Option<(String, String)>,
 }
 
 impl Tower {
@@ -172,7 +182,15 @@ impl Tower {
         })
     }
 
-    pub(super) fn add_task(&mut self, chance: &Chance, description: &str, resource_id: &str, now: Duration) -> String {
+    /// A task; `work`: how long it lasts, and how it fails when it does.
+    pub(super) fn add_task(
+        &mut self,
+        chance: &Chance,
+        description: &str,
+        resource_id: &str,
+        now: Duration,
+        (lasts, error): (Duration, Option<(String, String)>),
+    ) -> String {
         if self.tasks.len() >= MAX_TASKS {
             self.tasks.remove(0);
         }
@@ -182,6 +200,8 @@ impl Tower {
             description: description.to_owned(),
             resource_id: resource_id.to_owned(),
             created: now,
+            lasts,
+            error,
         });
         id
     }
@@ -219,12 +239,14 @@ impl Task {
         }
         let (status, progress) = match age {
             age if age < TASK_START => ("PENDING", 0.0),
-            age if age < TASK_END => ("EXECUTING", 0.5),
+            age if age < self.lasts => ("EXECUTING", 0.5),
+            _ if self.error.is_some() => ("FAILED", 0.5),
             _ => ("SUCCESSED", 1.0),
         };
+        let error = self.error.as_ref().filter(|_| status == "FAILED");
         Some(json!({
             "id": self.id, "status": status, "progress": progress, "description": self.description,
-            "error_code": null, "error_message": null, "resource_id": self.resource_id, "resource_type": null,
+            "error_code": error.map(|(code, _)| code), "error_message": error.map(|(_, message)| message), "resource_id": self.resource_id, "resource_type": null,
             "started_at": null, "finished_at": null, "steps": [],
         }))
     }
@@ -236,7 +258,7 @@ pub(super) fn digest(password: &str) -> String {
 }
 
 /// An identity of the shape that the service uses: `c` and 24 letters or digits.
-fn cuid(chance: &Chance) -> String {
+pub(super) fn cuid(chance: &Chance) -> String {
     format!("c{}", chance.hex::<12>("tower.id"))
 }
 

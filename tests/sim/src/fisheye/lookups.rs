@@ -127,7 +127,7 @@ fn host(core: &Core, world: &World, node: &NodeState) -> Value {
     json!({
         "host_uuid": node.uuid, "name": node.name, "management_ip": node.management, "data_ip": node.storage,
         "rpc_ip": node.storage, "ipmi_ip": null, "model": "Simulated", "sn": serial.get(..10),
-        "cpu": {"brand": "Simulated CPU", "num_cores": node.cores, "hz_advertised": "2.4790 GHz"},
+        "cpu": {"brand": core.modes().cpu_brand, "num_cores": node.cores, "hz_advertised": "2.4790 GHz"},
         "memory": memory, "nics": [{"name": "eth0", "hwaddr": "52:54:00:00:00:01"}],
     })
 }

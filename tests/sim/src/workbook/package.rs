@@ -58,7 +58,7 @@ pub(super) fn parts(workbook: &Workbook) -> Vec<(String, Vec<u8>)> {
 
 /// Zips parts as they are.
 #[expect(clippy::expect_used, reason = "writing a zip into memory fails for no reason a caller could handle")]
-pub(super) fn zip_of(parts: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn zip_of(parts: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
     for (name, content) in parts {
