@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     follow::Known,
     render::{
+        ending::Ending,
         json,
         plan::{Row, rows},
         units,
@@ -66,6 +67,7 @@ pub(crate) struct Report {
     job: Value,
     #[serde(skip)]
     told: v1::Job,
+    /// [`None`] before the end, as the two that follow.
     outcome: Option<JobOutcome>,
     undo: Option<UndoState>,
     failure: Option<Failure>,
@@ -205,6 +207,7 @@ impl Report {
         let Material { events, known, plan, audit, controller, made } = material;
         let told = known.job.clone().unwrap_or_default();
         let view = &known.view;
+        let ending = Ending::of(&known);
         let result = view.result.clone().filter(|result| !result.is_null()).map(|mut result| {
             redactor.json(&mut result);
             result
@@ -224,9 +227,9 @@ impl Report {
             form: FORM,
             made,
             job: json::job(&told),
-            outcome: view.outcome.or_else(|| json::outcome(&told)),
-            undo: view.undo.or_else(|| json::undo(&told)),
-            failure: view.failure.clone().or_else(|| told.failure.clone().map(Into::into)),
+            outcome: ending.as_ref().map(|ending| ending.outcome),
+            undo: ending.as_ref().and_then(|ending| ending.undo),
+            failure: ending.and_then(|ending| ending.failure),
             leftovers: view.leftovers.clone(),
             versions: Versions { ctl: env!("CARGO_PKG_VERSION"), controller, agents: agents(&events) },
             plan: plan.and_then(|document| planned(&document, redactor)),

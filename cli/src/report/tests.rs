@@ -189,6 +189,14 @@ fn a_job_that_has_not_begun_has_a_report_and_long_logs_are_cut() {
     assert!(page(&none, Lang::En).contains("the job has not ended"));
     assert_eq!(json!(none)["outcome"], Value::Null);
 
+    // The end of an older epoch is not the end of a job that was taken up again.
+    let events = events("text");
+    let job = v1::Job { epoch: 3, last_seq: 13, ..Default::default() };
+    let known = Known { view: JobView::of(&events), job: Some(job), ..Known::default() };
+    let (controller, made) = (String::new(), Timestamp::UNIX_EPOCH);
+    let material = Material { events, known, plan: None, audit: Ok(Vec::new()), controller, made };
+    assert_eq!(json!(Report::of(material, &Redactor::new()))["outcome"], Value::Null);
+
     let many = (0..ENTRIES_MAX + 3).map(|n| (1, note(Level::Warning, "slow", &format!("number {n}."))));
     let many = report(numbered(many.collect()), "ops");
     assert_eq!((many.warnings.entries.len(), many.warnings.left_out), (ENTRIES_MAX, 3));

@@ -120,3 +120,26 @@ fn what_is_no_sheet_is_refused() {
         assert!(matches!(find("sheet.xml", xml, M3), Err(NoSpot::Unreadable(_))), "{xml}");
     }
 }
+
+/// Whatever the sheet is: an answer, and if it is a place, one that is in the text.
+#[test]
+fn a_place_is_always_one_of_the_text() {
+    let whole = sheet(
+        "<sheetData><!--集群--><row r=\"2\"/><row r=\"3\" s=\"9\"><c r=\"L3\"/><c r=\"M3\" t=\"s\"><f>A1</f><v>1</v></c>\
+         <c r=\"N3\"/></row><row r=\"4\"/></sheetData><mergeCells><mergeCell ref=\"N3:N19\"/></mergeCells>",
+    );
+    let fits = |xml: &str| match find("sheet.xml", xml, M3) {
+        Ok(spot) => assert!(xml.get(spot.span).is_some(), "{xml}"),
+        Err(refused) => assert!(!refused.to_string().is_empty()),
+    };
+    for at in (0..whole.len()).filter(|at| whole.is_char_boundary(*at)) {
+        fits(&whole[..at]);
+        fits(&whole[at..]);
+        for other in ["<", ">", "/", "\"", " ", "&", "3", "c", "<c r=\"M3\">", "</row>", "<sheetData/>", "群"] {
+            fits(&format!("{}{other}{}", &whole[..at], &whole[at..]));
+        }
+    }
+    for encoding in ["UTF-8", "GBK", "UTF-16", "ISO-8859-1", "nonsense"] {
+        fits(&format!("<?xml version=\"1.0\" encoding=\"{encoding}\"?>{whole}"));
+    }
+}
