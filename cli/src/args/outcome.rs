@@ -9,8 +9,8 @@ use super::{Job, pair};
 /// See [`super::Command::Result`].
 pub(super) const RESULT_HELP: &str = "\
 With --workbook a copy of the workbook that was deployed is made, with the serial of CloudTower's licence in \
-集群管理信息!M3. Nothing else in it changes: no other cell, format, validation, protection or merged range. The workbook \
-itself is only read. It has to be the one that was planned for the job: the controller plans it again, and the plans are \
+集群管理信息!M3. Nothing else in it changes: no other cell, format, validation, protection or merged range. The \
+workbook itself is only read. It has to be the one that was planned for the job: the controller plans it again, and the plans are \
 compared, so give the same --set values as at submission. The exit code is 3 when it is another one or cannot be \
 written, 7 when the job has no licence serial, 2 when OUT is there already or is the workbook itself.
 
@@ -21,10 +21,10 @@ Examples:
 
 /// See [`super::Command::Report`].
 pub(super) const REPORT_HELP: &str = "\
-Without -o, and with -o html, it is one HTML page that needs nothing else: no script, no font, no picture from elsewhere. \
-It can be printed. With -o json it is the same as one document. It holds no password and no token. The words of the page \
-are Chinese or English; what agents, clusters and operators have said is quoted as it is. The audit log is part of it \
-where your role may read it. A job that has not ended can be reported, too.
+Without -o, and with -o html, it is one HTML page that needs nothing else: no script, no font, no picture from \
+elsewhere. It can be printed. With -o json it is the same as one document. It holds no password and no token. The words of the \
+page are Chinese or English; what agents, clusters and operators have said is quoted as it is. The audit log is part \
+of it where your role may read it. A job that has not ended can be reported, too.
 
 Examples:
   ctl report 3f2a1b0c --out handover.html

@@ -1,5 +1,5 @@
-//! HTML being written. Tags and classes are ours and known when the program is built; whatever else comes in is text, and
-//! is escaped here and nowhere else.
+//! HTML being written. Tags and classes are ours and known when the program is built; whatever else comes in is text,
+//! and is escaped here and nowhere else.
 
 use std::fmt::Write as _;
 

@@ -10,7 +10,8 @@ pub(super) const STYLESHEET: &str = "
 body { margin: 0; background: var(--back); color: var(--text);
   font: 15px/1.5 system-ui, 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif; }
 main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.1rem; margin: 0 0 .6rem; } h3 { font-size: .95rem; margin: 1rem 0 .4rem; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.1rem; margin: 0 0 .6rem; }
+h3 { font-size: .95rem; margin: 1rem 0 .4rem; }
 header p, .dim { color: var(--dim); margin: .2rem 0; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: 1rem; margin-top: 1rem;
   overflow-x: auto; }
@@ -25,7 +26,8 @@ code { font: .87em ui-monospace, 'SFMono-Regular', Consolas, monospace; }
 .bar { display: block; height: .45rem; min-width: 2px; border-radius: .2rem; background: var(--bar); }
 @media print { :root { color-scheme: light; --text: #000; --dim: #444; --line: #bbb; --back: #fff; --card: #fff;
   --good: #14713d; --warn: #8a5a00; --bad: #b3261e; --bar: #555; }
-  body { font-size: 10.5pt; } main { max-width: none; padding: 0; } section { border: 0; padding: .5rem 0; overflow: visible; }
+  body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
+  section { border: 0; padding: .5rem 0; overflow: visible; }
   tr { break-inside: avoid; } h2, h3, thead { break-after: avoid; } .bar { print-color-adjust: exact; } }
 @page { margin: 15mm; }
 ";

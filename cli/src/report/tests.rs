@@ -48,7 +48,9 @@ fn result() -> Value {
     result["deploy_cloudtower"]["cloudtower"]["license"] = json!({"license_serial": "7f2d7a0e", "type": "TRIAL"});
     result["check_cluster_healthy"] = json!({"status": "SUCCESS", "path": "/reports/health.pdf"});
     result["cloudtower_config"] = json!({"status": "SUCCESS", "operations": [
-        {"name": "storage policy", "result": "made", "detail": {"id": "p-1"}}, {"name": "alert", "result": "skipped"}]});
+        {"name": "storage policy", "result": "made", "detail": {"id": "p-1"}},
+        {"name": "alert", "result": "skipped"},
+    ]});
     result["brand_new_stage"] = json!({"password": "hunter2hunter2", "deep": {"er": ["a", "b"]}});
     result
 }

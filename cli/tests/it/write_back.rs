@@ -1,5 +1,5 @@
-//! The licence serial for a copy of the workbook: everything that is in the way of it. That it gets there is tested with
-//! real processes.
+//! The licence serial for a copy of the workbook: everything that is in the way of it. That it gets there is tested
+//! with real processes.
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 

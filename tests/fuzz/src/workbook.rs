@@ -1,5 +1,5 @@
-//! A planning workbook. What the planner calls a plan can be stored and read again, and a serial is written into the copy
-//! of a workbook or refused.
+//! A planning workbook. What the planner calls a plan can be stored and read again, and a serial is written into the
+//! copy of a workbook or refused.
 //!
 //! The first byte chooses what the rest is: the file itself; lines `CELL VALUE` that change a valid workbook, in either
 //! saving style; or parts of the package, each behind its name in a line, that replace those of a small valid one, so

@@ -1,8 +1,8 @@
-//! The serial of CloudTower's licence goes into a copy of the workbook that was planned (R83). The workbook itself is only
-//! read, and the value stays in the result whatever becomes of the copy.
+//! The serial of CloudTower's licence goes into a copy of the workbook that was planned (R83). The workbook itself is
+//! only read, and the value stays in the result whatever becomes of the copy.
 //!
-//! Whether it is the workbook that was planned is found out as for `ctl move`: the controller, whose settings count, plans
-//! it again. A job keeps no hash of the file, and a file that was only opened and saved is still the same workbook.
+//! Whether it is the workbook that was planned is found out as for `ctl move`: the controller, whose settings count,
+//! plans it again. A job keeps no hash of the file, and a file that was only opened and saved is the same workbook.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -144,8 +144,8 @@ fn no_serial(id: JobId) -> Failure {
         .remedy(format!("see how it ended: ctl show {id}"))
 }
 
-/// What a workbook gives otherwise than planned. Values that come from the controller's settings on both sides say nothing
-/// about the workbook: the settings may have changed since.
+/// What a workbook gives otherwise than planned. Values that come from the controller's settings on both sides say
+/// nothing about the workbook: the settings may have changed since.
 fn differences(planned: &Plan, given: &Plan) -> Vec<String> {
     let values = |plan: &Plan| flat("", &json!(plan)).into_iter().collect::<BTreeMap<_, _>>();
     let (old, new) = (values(planned), values(given));

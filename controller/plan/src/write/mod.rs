@@ -1,9 +1,9 @@
 //! Writes one value back into a workbook: CloudTower's serial into `集群管理信息!M3` (R83). Pure, as all of the planner:
 //! bytes go in, the bytes of a copy come out.
 //!
-//! Nothing else changes. Every other part of the package is copied as it is packed, and of the sheet's XML only the cell
-//! is another one. The text stands in the cell itself: the table of shared strings is another part. A formula stays a
-//! formula, whose text is the serial, because the chain of calculations, another part too, names its cell.
+//! Nothing else changes. Every other part of the package is copied as it is packed, and of the sheet's XML only the
+//! cell is another one. The text stands in the cell itself: the table of shared strings is another part. A formula stays
+//! a formula, whose text is the serial, because the chain of calculations, another part too, names its cell.
 
 mod spot;
 
@@ -61,8 +61,8 @@ pub fn serial_cell() -> (&'static str, &'static str) {
 /// A copy of the workbook with CloudTower's serial in its cell.
 ///
 /// # Errors
-/// When the serial is not one, when the file cannot be read as a workbook within the planner's limits, and when the cell
-/// is not one that can be written without changing others.
+/// When the serial is not one, when the file cannot be read as a workbook within the planner's limits, and when the
+/// cell is not one that can be written without changing others.
 pub fn with_serial(workbook: &[u8], serial: &str) -> Result<Zeroizing<Vec<u8>>, WriteError> {
     if !is_serial(serial) {
         return Err(Why::Serial.into());
@@ -106,8 +106,8 @@ fn replaced(xml: &str, spot: &Spot, serial: &str) -> Option<Zeroizing<String>> {
     Some(changed)
 }
 
-/// The copy, read as the planner reads it, has the serial in its cell and every other cell as before: what is unusual in
-/// a file that others have made must not give a wrong copy.
+/// The copy, read as the planner reads it, has the serial in its cell and every other cell as before: what is unusual
+/// in a file that others have made must not give a wrong copy.
 fn check(workbook: &[u8], copy: &[u8], position: Position, serial: &str) -> Result<(), WriteError> {
     let (sheet, _) = serial_cell();
     let others = |book: &Book| -> Vec<(Position, CellValue)> {

@@ -94,7 +94,8 @@ fn only_the_cell_changes() {
     assert!(old.contains("<f>A1</f>") && new.contains(&format!("<f>\"{SERIAL}\"</f>")), "{old} {new}");
 }
 
-/// Workbooks as spreadsheet programs save them, with protection, merged cells, styles and comments; where they are at hand.
+/// Workbooks as spreadsheet programs save them, with protection, merged cells, styles and comments; where they are at
+/// hand.
 #[test]
 fn only_the_cell_changes_in_workbooks_of_other_programs() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");

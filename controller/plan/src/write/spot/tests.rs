@@ -60,7 +60,8 @@ fn a_cell_that_is_not_there_gets_its_place_and_the_style_of_its_row_or_column() 
         ),
         (
             "<sheetData><row r=\"2\"/><row r=\"4\"><c r=\"M4\"/></row></sheetData>",
-            "<sheetData><row r=\"2\"/><row r=\"3\"><new r=\"M3\" s=\"7\"/></row><row r=\"4\"><c r=\"M4\"/></row></sheetData>",
+            "<sheetData><row r=\"2\"/><row r=\"3\"><new r=\"M3\" s=\"7\"/></row><row r=\"4\"><c r=\"M4\"/></row>\
+             </sheetData>",
         ),
         (
             "<sheetData><row/><row/></sheetData>",
@@ -78,7 +79,8 @@ fn prefixes_and_a_byte_order_mark_stay() {
     let xml = "\u{feff}<x:worksheet xmlns:x=\"m\"><x:sheetData><x:row r=\"4\"/></x:sheetData></x:worksheet>";
     assert_eq!(
         put(xml),
-        "\u{feff}<x:worksheet xmlns:x=\"m\"><x:sheetData><x:row r=\"3\"><x:new r=\"M3\"/></x:row><x:row r=\"4\"/></x:sheetData></x:worksheet>"
+        "\u{feff}<x:worksheet xmlns:x=\"m\"><x:sheetData><x:row r=\"3\"><x:new r=\"M3\"/></x:row><x:row r=\"4\"/>\
+         </x:sheetData></x:worksheet>"
     );
 }
 
@@ -87,7 +89,8 @@ fn a_cell_that_others_depend_on_is_refused() {
     let find = |xml: &str| find("sheet.xml", xml, M3).map(|_| ());
     let formula = |cell: &str, kind: &str| {
         format!(
-            "<worksheet><sheetData><row r=\"3\"><c r=\"{cell}\"><f t=\"{kind}\" ref=\"M2:N9\" si=\"0\">A1</f></c></row></sheetData></worksheet>"
+            "<worksheet><sheetData><row r=\"3\"><c r=\"{cell}\"><f t=\"{kind}\" ref=\"M2:N9\" si=\"0\">A1</f></c></row>\
+             </sheetData></worksheet>"
         )
     };
     let shared = Err(NoSpot::SharedFormula("M2:N9".to_owned()));
