@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod outcome;
 mod rate;
 
 use std::{path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ use clap_complete::Shell;
 
 pub(crate) use access::{AgentCommand, AgentToken, OperatorAdd, OperatorCommand, OperatorSet, SiteCommand};
 pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
+pub(crate) use outcome::{JobResult, Lang, Report};
 use rate::{in_flight, rate};
 
 const EXIT_CODES: &str = "\
@@ -56,7 +58,7 @@ pub(crate) struct Global {
     /// Form of the result on stdout
     #[arg(short, long, global = true, value_name = "FORM", default_value = "table", hide_possible_values = true)]
     #[arg(help = "Form of the result on stdout: table (for people), json (one document), ndjson (one object a line)")]
-    pub(crate) output: Format,
+    pub(crate) output: Form,
     /// No colour; NO_COLOR in the environment does the same
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
@@ -68,8 +70,33 @@ pub(crate) struct Global {
     pub(crate) verbose: u8,
 }
 
-/// Form of the result.
+/// Form of the result, as it is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// For people.
+    Table,
+    /// One document.
+    Json,
+    /// One object a line.
+    Ndjson,
+    /// A page for a browser; only reports have one.
+    Html,
+}
+
+impl Form {
+    /// The form that every command has; [`None`] for one that only reports have.
+    pub(crate) fn format(self) -> Option<Format> {
+        match self {
+            Self::Table => Some(Format::Table),
+            Self::Json => Some(Format::Json),
+            Self::Ndjson => Some(Format::Ndjson),
+            Self::Html => None,
+        }
+    }
+}
+
+/// Form of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// For people.
     Table,
@@ -209,12 +236,12 @@ Examples:
   ctl sweep --site shanghai-1 --yes
   ctl sweep --job 3f2a1b0c --yes")]
     Sweep(Sweep),
-    /// Print the result document of a job that has ended
-    #[command(after_help = "\
-Examples:
-  ctl result 3f2a1b0c
-  ctl result 3f2a1b0c -o json > shared-context.json")]
-    Result(Job),
+    /// Print the result document of a job that has ended; write the licence serial into a copy of the workbook
+    #[command(after_help = outcome::RESULT_HELP)]
+    Result(JobResult),
+    /// Write the hand-over report of a job: what was planned, made and seen, by whom and how long it took
+    #[command(after_help = outcome::REPORT_HELP)]
+    Report(Report),
     /// List the agents and the ISO files that they offer
     #[command(after_help = "\
 Examples:

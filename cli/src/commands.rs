@@ -12,6 +12,7 @@ mod jobs;
 mod operator;
 mod plan;
 mod relocate;
+mod report;
 mod resources;
 mod result;
 mod retry;
@@ -66,7 +67,8 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Move(args) => relocate::run(&cx, args).await,
         Command::Resources(args) => resources::run(&cx, &args).await,
         Command::Sweep(args) => sweep::run(&cx, &args).await,
-        Command::Result(args) => result::run(&cx, &args).await,
+        Command::Result(args) => result::run(&cx, args).await,
+        Command::Report(args) => report::run(&cx, args).await,
         Command::Agents(args) => agents::run(&cx, args).await,
         Command::Agent(command) => agent::run(&cx, command).await,
         Command::Operator(command) => operator::run(&cx, command).await,

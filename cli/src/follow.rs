@@ -288,31 +288,38 @@ impl Follow {
 
 /// Every event of a job as its log is now.
 pub(crate) async fn events(client: &Client, job: JobId) -> Result<Vec<Event>, Failure> {
-    let mut all = Vec::new();
-    let mut follow = Follow::open(client, job, 0, false).await?;
-    loop {
-        match follow.next().await? {
-            Heard::End => return Ok(all),
-            Heard::Broken { why, tries, .. } if tries >= 3 => {
-                return Err(refusal::lost(client.url(), "reading the job's log", &Status::unavailable(why)));
-            }
-            Heard::Event(event) => all.push(*event),
-            _ => {}
-        }
-    }
+    Ok(log(client, job).await?.0)
 }
 
 /// Reads the whole log as it is now.
 pub(crate) async fn read(client: &Client, job: JobId) -> Result<Known, Failure> {
     let mut known = Known::default();
+    hear_all(client, job, |heard| known.take(&heard)).await?;
+    Ok(known)
+}
+
+/// Every event of a job as its log is now, and what is known from them.
+pub(crate) async fn log(client: &Client, job: JobId) -> Result<(Vec<Event>, Known), Failure> {
+    let (mut events, mut known) = (Vec::new(), Known::default());
+    hear_all(client, job, |heard| {
+        known.take(&heard);
+        if let Heard::Event(event) = heard {
+            events.push(*event);
+        }
+    })
+    .await?;
+    Ok((events, known))
+}
+
+async fn hear_all(client: &Client, job: JobId, mut take: impl FnMut(Heard)) -> Result<(), Failure> {
     let mut follow = Follow::open(client, job, 0, false).await?;
     loop {
         match follow.next().await? {
-            Heard::End => return Ok(known),
+            Heard::End => return Ok(()),
             Heard::Broken { why, tries, .. } if tries >= 3 => {
                 return Err(refusal::lost(client.url(), "reading the job's log", &Status::unavailable(why)));
             }
-            heard => known.take(&heard),
+            heard => take(heard),
         }
     }
 }

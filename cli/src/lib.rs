@@ -9,24 +9,26 @@ mod commands;
 mod exit;
 mod follow;
 mod jobref;
+mod outfile;
 mod output;
 mod probe;
 mod profile;
 mod records;
 mod refusal;
 mod render;
+mod report;
 mod show;
 mod workbook;
 
 use std::process::ExitCode;
 
-use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
+use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use gantry_proto::Redactor;
 use gantry_telemetry::{Settings, Telemetry};
 use tracing::Instrument as _;
 
 use crate::{
-    args::{AgentCommand, Args, AuditCommand, Command, OperatorCommand, PlanCommand, SiteCommand},
+    args::{AgentCommand, Args, AuditCommand, Command, Form, OperatorCommand, PlanCommand, SiteCommand},
     exit::{Exit, Failure},
     output::Output,
 };
@@ -56,7 +58,14 @@ fn parse() -> Result<Args, clap::Error> {
     // Help is printed while the options are being read, so this one is looked for beforehand.
     let plain = std::env::args_os().any(|arg| arg == "--no-color");
     let choice = if plain { ColorChoice::Never } else { ColorChoice::Auto };
-    Args::from_arg_matches(&Args::command().color(choice).try_get_matches()?)
+    let mut command = Args::command().color(choice);
+    let args = Args::from_arg_matches(&command.try_get_matches_from_mut(std::env::args_os())?)?;
+    if args.global.output == Form::Html && !matches!(args.command, Command::Report(_)) {
+        return Err(
+            command.error(ErrorKind::InvalidValue, "only ctl report has the form html: choose table, json or ndjson")
+        );
+    }
+    Ok(args)
 }
 
 fn start(args: Args, out: Output) -> Result<(), Failure> {
@@ -109,6 +118,7 @@ fn name(command: &Command) -> &'static str {
         Command::Resources(_) => "ctl resources",
         Command::Sweep(_) => "ctl sweep",
         Command::Result(_) => "ctl result",
+        Command::Report(_) => "ctl report",
         Command::Agents(_) => "ctl agents",
         Command::Agent(AgentCommand::Token(_)) => "ctl agent token",
         Command::Agent(AgentCommand::Approve { .. }) => "ctl agent approve",

@@ -38,7 +38,8 @@ impl Output {
         let plain = global.no_color || dumb || env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let (out, err) = (io::stdout().is_terminal(), io::stderr().is_terminal());
         Self {
-            format: global.output,
+            // A page is for people, too.
+            format: global.output.format().unwrap_or(Format::Table),
             paint: Paint::new(out && !plain),
             paint_err: Paint::new(err && !plain),
             screen: err && !dumb,
@@ -66,14 +67,16 @@ impl Output {
 
     /// A result as one JSON document: indented, or on one line with ndjson.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Failure> {
+        self.text(&self.document(value)?)
+    }
+
+    /// The text of such a document.
+    pub(crate) fn document(self, value: &impl Serialize) -> Result<String, Failure> {
         let text = match self.format {
             Format::Ndjson => serde_json::to_string(value),
             Format::Table | Format::Json => serde_json::to_string_pretty(value),
         };
-        let text = text.map_err(|error| {
-            Failure::new(Exit::Internal, "cannot write the result as JSON").because(error.to_string())
-        })?;
-        self.text(&text)
+        text.map_err(|error| Failure::new(Exit::Internal, "cannot write the result as JSON").because(error.to_string()))
     }
 
     /// Something beside the result, on stderr. Nobody to read it is no reason to stop.

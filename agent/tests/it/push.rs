@@ -23,7 +23,7 @@ use gantry_sim::{
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tokio::process::Command;
+use tokio::{process::Command, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::site::{ISO_NAME, Site, fault};
@@ -170,7 +170,8 @@ async fn hashing_does_not_hold_back_the_sending() {
     fs::File::create(&endless).unwrap().set_len(1 << 40).unwrap();
     let (other, endless) = (Inventory::new(&settings), iso::find(&endless).unwrap());
     let (begun, cancel) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
-    let ahead = tokio::spawn({
+    let mut ahead = JoinSet::new();
+    ahead.spawn({
         let (begun, cancel) = (begun.clone(), cancel.clone());
         async move { other.digests(&endless, begun, &cancel).await }
     });
@@ -184,11 +185,12 @@ async fn hashing_does_not_hold_back_the_sending() {
         upload: UploadParams::default(),
     };
     let work = Push::prepare(wish, settings, Redactor::new(), CancellationToken::new()).unwrap();
-    let work = tokio::spawn(work.run());
+    let mut pushing = JoinSet::new();
+    pushing.spawn(work.run());
     until("all chunks", || bastion.site.chunk_calls().len() as u64 == MANY).await;
     cancel.cancel();
-    assert!(matches!(ahead.await.unwrap(), Err(HashError::Cancelled)));
-    let PushEnd::Done(facts) = work.await.unwrap().unwrap() else { panic!("not done") };
+    assert!(matches!(ahead.join_next().await.unwrap().unwrap(), Err(HashError::Cancelled)));
+    let PushEnd::Done(facts) = pushing.join_next().await.unwrap().unwrap().unwrap() else { panic!("not done") };
     bastion.site.assert_content();
     let content = fs::read(&bastion.iso).unwrap();
     let iso = facts.iso.unwrap();

@@ -18,6 +18,7 @@ use crate::{
     args::{Audit, AuditCommand, AuditList, AuditVerify, Format},
     exit::{Exit, Failure},
     jobref,
+    outfile::{there_already, unwritten},
     profile::io_words,
     records::Records,
     render::audit,
@@ -59,8 +60,7 @@ async fn list(cx: &Cx, args: AuditList) -> Result<(), Failure> {
 
 async fn export(cx: &Cx, file: &Path) -> Result<(), Failure> {
     if tokio::fs::try_exists(file).await.unwrap_or(false) {
-        return Err(Failure::usage(format!("{} is there already, and is not touched", file.display()))
-            .remedy("choose another name, or move it away first"));
+        return Err(there_already(file));
     }
     let client = cx.connect().await?;
     let records = Records::ask(&client, v1::ListAuditRequest::default()).await?;
@@ -176,10 +176,4 @@ fn tell(cx: &Cx, what: &str, verified: &Verified, checked_end: bool) -> Result<(
         Format::Json | Format::Ndjson => cx.out.json(&audit::verdict_document(verified, checked_end))?,
     }
     if verified.is_sound() { Ok(()) } else { Err(Failure::Told(Exit::Rejected)) }
-}
-
-fn unwritten(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::Usage, format!("cannot write {}", path.display()))
-        .because(error.to_string().to_lowercase())
-        .remedy("choose a place where you may write and that has room")
 }

@@ -21,6 +21,7 @@ use crate::{
     args::{Format, OperatorAdd, OperatorCommand, OperatorSet},
     client::Lost,
     exit::{Exit, Failure},
+    outfile::parent,
     render::access,
 };
 
@@ -172,10 +173,6 @@ fn write(dir: &Path, name: &str, text: &str, mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(dir.join(name))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Disk work has no place among the runtime's threads.

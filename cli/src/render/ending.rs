@@ -13,8 +13,10 @@ pub(crate) struct Ending<'a> {
     known: &'a Known,
     /// How it ended.
     pub(crate) outcome: JobOutcome,
-    undo: Option<UndoState>,
-    failure: Option<Failure>,
+    /// What became of what the job had made.
+    pub(crate) undo: Option<UndoState>,
+    /// Why it failed.
+    pub(crate) failure: Option<Failure>,
     leftovers: &'a [Leftover],
 }
 

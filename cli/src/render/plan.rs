@@ -10,13 +10,28 @@ use super::table::table;
 
 /// Every value under its key. `document` is the plan as `ctl plan check -o json` gives it: secrets are covered.
 pub(crate) fn values(document: &Value, sources: &BTreeMap<String, Source>, columns: usize) -> String {
-    let mut flat = Vec::new();
-    flatten("", document, &mut flat);
-    let rows = flat.into_iter().map(|(key, value)| {
-        let from = from(&key, sources);
-        vec![key, value, from]
-    });
+    let rows = rows(document, sources).into_iter().map(|Row { key, value, from }| vec![key, value, words(&from)]);
     table(&["KEY", "VALUE", "FROM"], rows, columns)
+}
+
+/// A value with its key, and where it comes from; a list may come from several places.
+pub(crate) struct Row {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) from: Vec<Source>,
+}
+
+/// Every value of a plan.
+pub(crate) fn rows(document: &Value, sources: &BTreeMap<String, Source>) -> Vec<Row> {
+    let row = |(key, value): (String, String)| Row { from: from(&key, sources), key, value };
+    flat("", document).into_iter().map(row).collect()
+}
+
+/// Every plain value of a document with its dotted key, which begins with `key`.
+pub(crate) fn flat(key: &str, document: &Value) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    flatten(key, document, &mut all);
+    all
 }
 
 /// The cells that are read, and what `--set` takes.
@@ -69,20 +84,22 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Where a value comes from; a list may come from several places.
-fn from(key: &str, sources: &BTreeMap<String, Source>) -> String {
-    let items = (0..).map_while(|index| sources.get(&format!("{key}[{index}]"))).map(words);
-    let mut items: Vec<String> = items.collect();
+fn from(key: &str, sources: &BTreeMap<String, Source>) -> Vec<Source> {
+    let mut items: Vec<Source> = (0..).map_while(|index| sources.get(&format!("{key}[{index}]"))).cloned().collect();
     items.dedup();
-    if items.is_empty() { source(key, sources).map(words).unwrap_or_default() } else { items.join(", ") }
+    if items.is_empty() { source(key, sources).cloned().into_iter().collect() } else { items }
 }
 
 /// The source of a key, or of the nearest key above it.
-fn source<'a>(key: &str, sources: &'a BTreeMap<String, Source>) -> Option<&'a Source> {
+pub(crate) fn source<'a>(key: &str, sources: &'a BTreeMap<String, Source>) -> Option<&'a Source> {
     sources.get(key).or_else(|| source(key.rsplit_once(['.', '['])?.0, sources))
 }
 
-fn words(source: &Source) -> String {
+fn words(from: &[Source]) -> String {
+    from.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+fn word(source: &Source) -> String {
     match source {
         Source::Override => "--set".to_owned(),
         Source::Workbook { cell } => cell.clone(),

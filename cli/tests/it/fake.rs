@@ -79,14 +79,16 @@ pub(crate) struct State {
     pub(crate) reject: Option<v1::PlanRejected>,
     pub(crate) cancel_answer: Option<v1::Job>,
     pub(crate) cut_short: bool,
-    /// Pauses, resumes, retries, sweeps, decisions and moves, in words.
+    /// Pauses, resumes, retries, sweeps, decisions, moves and checks, in words.
     pub(crate) orders: Vec<String>,
     pub(crate) retry_answer: Option<v1::RetryJobResponse>,
     pub(crate) move_answer: Option<v1::MoveJobResponse>,
+    pub(crate) check_answer: Option<v1::CheckPlanResponse>,
     /// The audit log.
     pub(crate) records: Vec<Record>,
     /// How often it was asked for, and how.
     pub(crate) audited: Vec<v1::ListAuditRequest>,
+    pub(crate) refuse_audit: Option<Status>,
     /// Records of it after which the line breaks.
     pub(crate) break_audit_after: Option<usize>,
 }
@@ -240,8 +242,15 @@ impl Service {
 
 #[tonic::async_trait]
 impl JobService for Service {
-    async fn check_plan(&self, _: Request<v1::CheckPlanRequest>) -> Result<Response<v1::CheckPlanResponse>, Status> {
-        Err(Status::unimplemented("not here"))
+    async fn check_plan(
+        &self,
+        request: Request<v1::CheckPlanRequest>,
+    ) -> Result<Response<v1::CheckPlanResponse>, Status> {
+        self.refused()?;
+        let mut state = self.state.lock().unwrap();
+        let request = request.into_inner();
+        state.orders.push(format!("check {} bytes with {:?}", request.workbook.len(), request.overrides));
+        state.check_answer.clone().map(Response::new).ok_or_else(|| Status::unimplemented("not here"))
     }
 
     async fn submit_job(
@@ -462,6 +471,7 @@ impl AuditService for Service {
     ) -> Result<Response<Self::ListAuditStream>, Status> {
         self.refused()?;
         let mut state = self.state.lock().unwrap();
+        state.refuse_audit.clone().map_or(Ok(()), Err)?;
         let request = request.into_inner();
         let head = state.records.last().map_or(Head::NONE, Record::head);
         let limit = if request.limit == 0 { usize::MAX } else { request.limit as usize };

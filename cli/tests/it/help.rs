@@ -26,6 +26,7 @@ async fn every_command_has_help_with_examples() {
         "resources",
         "sweep",
         "result",
+        "report",
         "agents",
         "agent",
         "agent token",

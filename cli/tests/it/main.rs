@@ -15,6 +15,8 @@ mod local;
 mod log;
 mod refusals;
 mod relocate;
+mod report;
 mod run;
 mod show;
 mod watch;
+mod write_back;

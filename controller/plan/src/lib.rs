@@ -26,6 +26,7 @@ mod sources;
 mod text;
 mod tower;
 mod values;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,7 @@ pub use defaults::{
 pub use document::check_document;
 pub use fields::{Access, FIELDS, Field, Need};
 pub use overrides::settable;
+pub use write::{SERIAL_MAX, WriteError, serial_cell, with_serial};
 
 use addresses::Others;
 use finding::{Finding, Findings, Place};

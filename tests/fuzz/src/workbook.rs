@@ -1,4 +1,5 @@
-//! A planning workbook. What the planner calls a plan can be stored and read again.
+//! A planning workbook. What the planner calls a plan can be stored and read again, and a serial is written into the
+//! copy of a workbook or refused.
 //!
 //! The first byte chooses what the rest is: the file itself; lines `CELL VALUE` that change a valid workbook, in either
 //! saving style; or parts of the package, each behind its name in a line, that replace those of a small valid one, so
@@ -10,7 +11,7 @@ use std::{
     sync::LazyLock,
 };
 
-use gantry_plan::{Defaults, FIELDS, check_document, plan};
+use gantry_plan::{Defaults, FIELDS, check_document, plan, with_serial};
 use gantry_proto::{Plan, Verdict, plan::PLAN_MAX_BYTES};
 use gantry_sim::workbook::{Cell, Saving, Workbook};
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
@@ -96,6 +97,10 @@ fn look(file: &[u8]) {
     assert_eq!(outcome.plan.is_some(), outcome.secrets.is_some());
     assert!(outcome.verdict == Verdict::Ok || !outcome.problems.is_empty(), "refused without a word");
     check_document(&outcome).to_string();
+    let copy = with_serial(file, "7f2d7a0e");
+    if let (Ok(copy), Verdict::Ok) = (&copy, outcome.verdict) {
+        assert_eq!(plan(copy, &Defaults::default(), &BTreeMap::new()).verdict, Verdict::Ok);
+    }
     let Some(plan) = outcome.plan else { return };
     let document = plan.to_document().unwrap();
     assert!(document.json.len() <= PLAN_MAX_BYTES, "a plan that no agent takes: {} bytes", document.json.len());

@@ -74,15 +74,15 @@ pub(super) fn vet(archive: &mut Archive<'_>, part: &str) -> Result<VettedSheet, 
 }
 
 /// What the tag of a cell says.
-struct Head {
-    at: Position,
+pub(crate) struct Head {
+    pub(crate) at: Position,
     kind: String,
     style: u32,
 }
 
 impl Head {
     /// `None` when the cell has an address that no sheet has.
-    fn of(element: &Element<'_>, next: Position) -> Option<Self> {
+    pub(crate) fn of(element: &Element<'_>, next: Position) -> Option<Self> {
         let at = match element.attribute("r") {
             Some(text) => Position::parse(&text)?,
             None => next,

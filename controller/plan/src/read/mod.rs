@@ -7,23 +7,23 @@
 //! to a small package of its own ([`Extract`]): the needed cells, the strings and formats that they refer to, and no
 //! claims. What calamine reads is thus exactly what was vetted.
 
-mod archive;
+pub(crate) mod archive;
 mod cell;
-mod cells;
+pub(crate) mod cells;
 mod extract;
 mod fault;
-mod package;
+pub(crate) mod package;
 mod sheet;
 mod strings;
 mod styles;
-mod xml;
+pub(crate) mod xml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use cell::{CellValue, Position};
 #[cfg(test)]
 use fault::FILE_MAX;
-pub(crate) use fault::Fault;
+pub(crate) use fault::{Fault, SHEET_READ_MAX};
 pub(crate) use sheet::Sheet;
 
 use archive::Archive;

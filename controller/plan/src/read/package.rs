@@ -10,20 +10,20 @@ use super::{
 const RELATIONSHIPS_MAX: usize = SHEETS_MAX + 8;
 
 /// The parts that matter.
-pub(super) struct Package {
-    pub(super) sheets: Vec<SheetPart>,
-    pub(super) shared_strings: Option<String>,
-    pub(super) styles: Option<String>,
+pub(crate) struct Package {
+    pub(crate) sheets: Vec<SheetPart>,
+    pub(crate) shared_strings: Option<String>,
+    pub(crate) styles: Option<String>,
 }
 
 /// A sheet's name and the part that holds it.
-pub(super) struct SheetPart {
-    pub(super) name: String,
-    pub(super) part: String,
+pub(crate) struct SheetPart {
+    pub(crate) name: String,
+    pub(crate) part: String,
 }
 
 /// Follows the relationships from the package's root to the sheets.
-pub(super) fn read(archive: &mut Archive<'_>) -> Result<Package, Fault> {
+pub(crate) fn read(archive: &mut Archive<'_>) -> Result<Package, Fault> {
     if archive.find("_rels/.rels").is_none() {
         return Err(Fault::NoWorkbook);
     }

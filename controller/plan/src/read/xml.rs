@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     io::{self, BufRead, Read},
+    ops::Range,
 };
 
 use quick_xml::{
@@ -18,15 +19,17 @@ use super::fault::{DEPTH_MAX, Fault, PIECE_MAX};
 const TAIL: usize = 256;
 
 /// One part, read from its beginning.
-pub(super) struct Xml<R> {
+pub(crate) struct Xml<R> {
     part: String,
     reader: Reader<Metered<R>>,
     piece: Vec<u8>,
     depth: usize,
+    /// Where the token that was read last begins.
+    start: u64,
 }
 
 /// What comes next.
-pub(super) enum Token<'a> {
+pub(crate) enum Token<'a> {
     /// An element begins. One without content is followed by its [`Token::Close`] as well.
     Open(Element<'a>),
     /// Text, entities resolved.
@@ -38,42 +41,66 @@ pub(super) enum Token<'a> {
 }
 
 /// The beginning of an element.
-pub(super) struct Element<'a>(BytesStart<'a>);
+pub(crate) struct Element<'a>(BytesStart<'a>);
 
 impl Element<'_> {
     /// The name without prefix.
-    pub(super) fn is(&self, name: &str) -> bool {
+    pub(crate) fn is(&self, name: &str) -> bool {
         self.0.local_name().as_ref() == name
     }
 
     /// The value of an attribute, by its name without prefix; `None` too when it cannot be read.
-    pub(super) fn attribute(&self, name: &str) -> Option<String> {
+    pub(crate) fn attribute(&self, name: &str) -> Option<String> {
         let mut attributes = self.0.attributes();
         attributes.with_checks(false);
         let found = attributes.flatten().find(|attribute| attribute.key.local_name().as_ref() == name)?;
         found.normalized_value(XmlVersion::Implicit1_0).ok().map(Cow::into_owned)
     }
+
+    /// The attributes as they are written, each with a blank in front; without those of these names.
+    pub(crate) fn attributes_but(&self, left_out: &[&str]) -> String {
+        let mut attributes = self.0.attributes();
+        attributes.with_checks(false);
+        let kept = attributes.flatten().filter(|attribute| !left_out.contains(&attribute.key.as_ref()));
+        kept.map(|attribute| {
+            let quote = if attribute.value.contains('"') { '\'' } else { '"' };
+            format!(" {}={quote}{}{quote}", attribute.key.as_ref(), attribute.value)
+        })
+        .collect()
+    }
+
+    /// The prefix of the name with its colon; empty where there is none.
+    pub(crate) fn prefix(&self) -> String {
+        self.0.name().as_ref().split_once(':').map(|(prefix, _)| format!("{prefix}:")).unwrap_or_default()
+    }
 }
 
 impl<R: BufRead> Xml<R> {
     /// Reads `part` from `source`, at most `limit` bytes.
-    pub(super) fn new(part: &str, limit: u64, source: R) -> Self {
+    pub(crate) fn new(part: &str, limit: u64, source: R) -> Self {
         let mut reader = Reader::from_reader(Metered { source, piece: 0, left: limit.saturating_add(1) });
         reader.config_mut().expand_empty_elements = true;
-        Self { part: part.to_owned(), reader, piece: Vec::with_capacity(1024), depth: 0 }
+        Self { part: part.to_owned(), reader, piece: Vec::with_capacity(1024), depth: 0, start: 0 }
     }
 
     /// The part's name.
-    pub(super) fn part(&self) -> &str {
+    pub(crate) fn part(&self) -> &str {
         &self.part
     }
 
+    /// Where the token that was read last stands in the part, bytes. The end of an element without content takes none.
+    pub(crate) fn span(&self) -> Range<usize> {
+        let at = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+        at(self.start)..at(self.reader.buffer_position())
+    }
+
     /// The next token. Comments, processing instructions and the declaration are passed over.
-    pub(super) fn next(&mut self) -> Result<Token<'_>, Fault> {
+    pub(crate) fn next(&mut self) -> Result<Token<'static>, Fault> {
         // The loop only looks at the kind of event; the borrow checker wants the returned one to be made outside it.
         let event = loop {
             self.piece.clear();
             self.reader.get_mut().piece = 0;
+            self.start = self.reader.buffer_position();
             match self.reader.read_event_into(&mut self.piece) {
                 Ok(Event::Comment(_) | Event::PI(_) | Event::Decl(_)) => {}
                 Ok(Event::DocType(_)) => return Err(Fault::Entities { part: self.part.clone() }),
@@ -109,7 +136,7 @@ impl<R: BufRead> Xml<R> {
 
     /// Reads on without looking at the content, so that the package's checksum is verified, and checks that the part ends
     /// as a sheet ends. Beyond the limit nothing is looked at: no needed value is there.
-    pub(super) fn finish_sheet(mut self) -> Result<(), Fault> {
+    pub(crate) fn finish_sheet(mut self) -> Result<(), Fault> {
         const END: &[u8] = b"worksheet>";
         let source = self.reader.get_mut();
         let mut tail = Vec::new();
@@ -129,7 +156,7 @@ impl<R: BufRead> Xml<R> {
     }
 
     /// The fault "more than the limit of `what`".
-    pub(super) fn excessive(&self, what: &'static str) -> Fault {
+    pub(crate) fn excessive(&self, what: &'static str) -> Fault {
         Fault::Excessive { part: self.part.clone(), what }
     }
 

@@ -8,6 +8,7 @@ mod reference;
 mod rules;
 mod settings;
 mod warnings;
+mod write;
 
 use std::collections::BTreeMap;
 

@@ -8,6 +8,7 @@ mod decide;
 mod deploy;
 mod faults;
 mod fuzz;
+mod handover;
 mod identity;
 mod line;
 mod moving;

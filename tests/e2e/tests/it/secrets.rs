@@ -82,6 +82,8 @@ async fn search(
         &["show", job][..],
         &["-o", "json", "show", job],
         &["-o", "json", "result", job],
+        &["-o", "json", "report", job],
+        &["-o", "html", "report", job],
         &["-o", "ndjson", "watch", job, "--from-seq", "1"],
         &["-o", "json", "plan", "check", &lab.workbook().to_string_lossy()],
         &["plan", "show", &lab.workbook().to_string_lossy()],
