@@ -12,10 +12,18 @@ use sha2::{Digest as _, Sha256};
 /// Buffers on their way: the hashing may lag behind by so many pieces before the sending waits for it.
 const BUFFERS: usize = 8;
 
+/// What goes to the thread.
+enum Word {
+    /// The chunk's next bytes: so many of this buffer.
+    Sent(Vec<u8>, usize),
+    /// The chunk is at its end.
+    End,
+}
+
 /// The hashing end, as the sender has it.
 pub(super) struct Beside {
-    /// `None`: the chunk is at its end.
-    pieces: Option<SyncSender<Option<(Vec<u8>, usize)>>>,
+    /// Taken away when the thread is to end.
+    words: Option<SyncSender<Word>>,
     spare: Receiver<Vec<u8>>,
     digests: Receiver<[u8; 32]>,
     thread: Option<JoinHandle<()>>,
@@ -24,7 +32,7 @@ pub(super) struct Beside {
 impl Beside {
     /// Starts the thread; it ends when this is dropped. `piece`: bytes of a buffer.
     pub(super) fn start(piece: usize) -> io::Result<Self> {
-        let (pieces, inbox) = sync_channel::<Option<(Vec<u8>, usize)>>(BUFFERS);
+        let (words, inbox) = sync_channel(BUFFERS);
         let (give_back, spare) = sync_channel(BUFFERS);
         let (tell, digests) = sync_channel(1);
         for _ in 0..BUFFERS {
@@ -33,21 +41,21 @@ impl Beside {
         }
         let work = move || {
             let mut hash = Sha256::new();
-            while let Ok(piece) = inbox.recv() {
-                let Some((buffer, count)) = piece else {
-                    if tell.send(hash.finalize_reset().into()).is_err() {
-                        return;
+            while let Ok(word) = inbox.recv() {
+                let told = match word {
+                    Word::End => tell.send(hash.finalize_reset().into()).is_ok(),
+                    Word::Sent(buffer, count) => {
+                        hash.update(&buffer[..count.min(buffer.len())]);
+                        give_back.send(buffer).is_ok()
                     }
-                    continue;
                 };
-                hash.update(&buffer[..count.min(buffer.len())]);
-                if give_back.send(buffer).is_err() {
+                if !told {
                     return;
                 }
             }
         };
         let thread = Builder::new().name("upload hash".to_owned()).spawn(work)?;
-        Ok(Self { pieces: Some(pieces), spare, digests, thread: Some(thread) })
+        Ok(Self { words: Some(words), spare, digests, thread: Some(thread) })
     }
 
     /// A buffer to be filled and sent; waits while all are being hashed.
@@ -57,24 +65,24 @@ impl Beside {
 
     /// Its first `count` bytes are the chunk's next ones.
     pub(super) fn sent(&self, buffer: Vec<u8>, count: usize) -> io::Result<()> {
-        self.tell(Some((buffer, count)))
+        self.tell(Word::Sent(buffer, count))
     }
 
     /// The SHA-256 of what was handed over since the last time.
     pub(super) fn digest(&self) -> io::Result<[u8; 32]> {
-        self.tell(None)?;
+        self.tell(Word::End)?;
         self.digests.recv().map_err(ended)
     }
 
-    fn tell(&self, piece: Option<(Vec<u8>, usize)>) -> io::Result<()> {
-        let pieces = self.pieces.as_ref().ok_or_else(|| ended("it was dismissed"))?;
-        pieces.send(piece).map_err(|_| ended("it takes nothing"))
+    fn tell(&self, word: Word) -> io::Result<()> {
+        let words = self.words.as_ref().ok_or_else(|| ended("it was dismissed"))?;
+        words.send(word).map_err(|_| ended("it takes nothing"))
     }
 }
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        self.pieces = None;
+        self.words = None;
         // Soon: it has nothing to wait for but what was handed over.
         while self.spare.recv().is_ok() {}
         if let Some(thread) = self.thread.take() {

@@ -19,7 +19,7 @@ use crate::{
 
 /// Submits, then follows if that is wanted.
 pub(crate) async fn run(cx: &Cx, args: Deploy) -> Result<(), Failure> {
-    let overrides = plan::overrides(&args.plan.set)?;
+    let overrides = plan::chosen(&args.plan)?;
     let name = workbook::name(&args.plan.file);
     let bytes = match workbook::read(&args.plan.file) {
         Ok(bytes) => bytes,

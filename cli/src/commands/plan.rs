@@ -32,6 +32,12 @@ pub(crate) fn overrides(set: &[(String, String)]) -> Result<BTreeMap<String, Str
             return Err(Failure::usage(format!("--set gives \"{key}\" more than once")));
         }
     }
+    Ok(all)
+}
+
+/// The same with `--stages`.
+pub(crate) fn chosen(args: &PlanFile) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = overrides(&args.set)?;
     if let Some(stages) = &args.stages
         && all.insert(STAGES.to_owned(), stages.clone()).is_some()
     {
@@ -112,7 +118,7 @@ fn field(field: &Field) -> Value {
 
 /// What the planner says; a file that cannot be read is told at once.
 fn outcome(cx: &Cx, args: &PlanFile) -> Result<Outcome, Failure> {
-    let overrides = overrides(&args.set)?;
+    let overrides = chosen(args)?;
     let bytes = match workbook::read(&args.file) {
         Ok(bytes) => bytes,
         Err(problem) => {

@@ -157,6 +157,7 @@ terms! {
     PolicyKeep: "keep what was made", "保留已创建的对象";
     // States of objects.
     ObjectMade: "made by the job", "由作业创建";
+    ObjectDelivered: "made by the job and handed over", "由作业创建并已交付";
     ObjectFound: "was there before", "原已存在";
     ObjectAsked: "asked for, may be there", "已请求，可能存在";
     ObjectUnfinished: "unfinished upload", "上传未完成";
@@ -298,6 +299,7 @@ impl From<State> for Term {
     fn from(state: State) -> Self {
         match state {
             State::Made => Self::ObjectMade,
+            State::Delivered => Self::ObjectDelivered,
             State::Found => Self::ObjectFound,
             State::Asked => Self::ObjectAsked,
             State::Unfinished => Self::ObjectUnfinished,

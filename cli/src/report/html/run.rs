@@ -84,7 +84,7 @@ impl Page<'_> {
     pub(super) fn objects(&mut self) {
         let rows = self.report.objects.iter().map(|one| {
             let tone = match one.state {
-                ledger::State::Made => Tone::Good,
+                ledger::State::Made | ledger::State::Delivered => Tone::Good,
                 ledger::State::Found | ledger::State::Removed => Tone::Plain,
                 ledger::State::Asked | ledger::State::Unfinished => Tone::Warn,
                 ledger::State::LeftOver => Tone::Bad,
