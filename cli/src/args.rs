@@ -2,15 +2,18 @@
 
 mod access;
 mod audit;
+mod campaign;
 mod rate;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use access::{AgentCommand, AgentToken, OperatorAdd, OperatorCommand, OperatorSet, SiteCommand};
 pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
+pub(crate) use campaign::{CampaignCommand, CampaignOf, CampaignRun};
 use rate::{in_flight, rate};
 
 const EXIT_CODES: &str = "\
@@ -96,6 +99,9 @@ Examples:
   ctl deploy planning.xlsx --set cloudtower.vm_name=tower-2 --on-failure keep
   ctl deploy planning.xlsx --watch -o json > result.json")]
     Deploy(Deploy),
+    /// Deploy to many sites: canaries, so many at a time, a failure budget
+    #[command(subcommand, after_help = campaign::CAMPAIGN_HELP)]
+    Campaign(CampaignCommand),
     /// List jobs, newest first
     #[command(after_help = "\
 Examples:
@@ -307,7 +313,8 @@ pub(crate) struct Deploy {
 }
 
 /// What happens to what a failed job has made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum OnFailure {
     /// Remove it
     Undo,

@@ -25,9 +25,9 @@ pub(crate) fn run(cx: &Cx, command: &PlanCommand) -> Result<(), Failure> {
 }
 
 /// Values for `--set` as the planner takes them; a key twice is a mistake.
-pub(crate) fn overrides(args: &PlanFile) -> Result<BTreeMap<String, String>, Failure> {
+pub(crate) fn overrides(set: &[(String, String)]) -> Result<BTreeMap<String, String>, Failure> {
     let mut all = BTreeMap::new();
-    for (key, value) in &args.set {
+    for (key, value) in set {
         if all.insert(key.clone(), value.clone()).is_some() {
             return Err(Failure::usage(format!("--set gives \"{key}\" more than once")));
         }
@@ -104,7 +104,7 @@ fn field(field: &Field) -> Value {
 
 /// What the planner says; a file that cannot be read is told at once.
 fn outcome(cx: &Cx, args: &PlanFile) -> Result<Outcome, Failure> {
-    let overrides = overrides(args)?;
+    let overrides = overrides(&args.set)?;
     let bytes = match workbook::read(&args.file) {
         Ok(bytes) => bytes,
         Err(problem) => {

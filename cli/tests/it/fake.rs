@@ -32,6 +32,7 @@ use tonic::{
 
 use crate::{
     fake_access::{Desk, FakeAccess},
+    fake_many::Many,
     line::Line,
     log,
 };
@@ -89,6 +90,8 @@ pub(crate) struct State {
     pub(crate) audited: Vec<v1::ListAuditRequest>,
     /// Records of it after which the line breaks.
     pub(crate) break_audit_after: Option<usize>,
+    /// Many sites, in place of the one job.
+    pub(crate) many: Option<Many>,
 }
 
 /// The controller.
@@ -240,8 +243,15 @@ impl Service {
 
 #[tonic::async_trait]
 impl JobService for Service {
-    async fn check_plan(&self, _: Request<v1::CheckPlanRequest>) -> Result<Response<v1::CheckPlanResponse>, Status> {
-        Err(Status::unimplemented("not here"))
+    async fn check_plan(
+        &self,
+        request: Request<v1::CheckPlanRequest>,
+    ) -> Result<Response<v1::CheckPlanResponse>, Status> {
+        self.refused()?;
+        match &mut self.state.lock().unwrap().many {
+            Some(many) => Ok(Response::new(many.check(&request.into_inner().workbook))),
+            None => Err(Status::unimplemented("not here")),
+        }
     }
 
     async fn submit_job(
@@ -255,6 +265,10 @@ impl JobService for Service {
             let mut state = self.state.lock().unwrap();
             state.traceparent = trace;
             state.submitted.push(request.clone());
+            if let Some(many) = &mut state.many {
+                // It is stored before its answer can get lost.
+                many.submit(&request)?;
+            }
             state.lose_answers > 0 && {
                 state.lose_answers -= 1;
                 true
@@ -264,7 +278,11 @@ impl JobService for Service {
             self.line.cut();
             std::future::pending::<()>().await;
         }
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        if let Some(many) = &mut state.many {
+            let outcome = Some(v1::submit_job_response::Outcome::Accepted(many.submit(&request)?));
+            return Ok(Response::new(v1::SubmitJobResponse { outcome }));
+        }
         if let Some(rejected) = &state.reject {
             let outcome = Some(v1::submit_job_response::Outcome::Rejected(rejected.clone()));
             return Ok(Response::new(v1::SubmitJobResponse { outcome }));
@@ -290,9 +308,13 @@ impl JobService for Service {
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 
-    async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::GetJobResponse>, Status> {
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::GetJobResponse>, Status> {
         self.refused()?;
         let state = self.state.lock().unwrap();
+        if let Some(many) = &state.many {
+            let job = Some(many.row(&request.into_inner().job_id)?);
+            return Ok(Response::new(v1::GetJobResponse { job, plan: None }));
+        }
         Ok(Response::new(v1::GetJobResponse { job: Some(state.job.clone()), plan: state.plan.clone() }))
     }
 
@@ -302,6 +324,9 @@ impl JobService for Service {
         let request = request.into_inner();
         let mut state = self.state.lock().unwrap();
         state.watched.push(request.clone());
+        if let Some(many) = &state.many {
+            return many.watch(&request.job_id, request.after_seq).map(Response::new);
+        }
         let script = state.script.pop_front();
         let mut after = request.after_seq;
         let mut upto = u64::MAX;
@@ -418,6 +443,9 @@ impl JobService for Service {
 impl FleetService for Service {
     async fn list_agents(&self, _: Request<v1::ListAgentsRequest>) -> Result<Response<v1::ListAgentsResponse>, Status> {
         self.refused()?;
+        if let Some(many) = &self.state.lock().unwrap().many {
+            return Ok(Response::new(v1::ListAgentsResponse { agents: many.agents() }));
+        }
         let iso = v1::IsoFile {
             name: "cloudtower-v4.6.2.oe2003.x86_64.iso".into(),
             size: 7_952_123_904,
