@@ -76,7 +76,7 @@ impl<'a> Drive<'a> {
         let end = self.until_over().await;
         // Who follows a job goes; the job goes on.
         self.carried.shutdown().await;
-        self.show.end(&self.campaign.scene(false));
+        self.show.end();
         end
     }
 

@@ -109,10 +109,10 @@ impl Show {
         }
     }
 
-    /// Nothing more happens; the last picture stays.
-    pub(crate) fn end(&self, scene: &Scene<'_>) {
+    /// Nothing more happens: the table that follows tells more than the picture.
+    pub(crate) fn end(&self) {
         if let Some(live) = &self.live {
-            live.end(&scene.frame(Live::size(), self.out.paint_err));
+            live.clear();
         }
     }
 }

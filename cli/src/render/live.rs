@@ -41,6 +41,11 @@ impl Live {
         self.bar.abandon_with_message(frame.join("\n"));
     }
 
+    /// Nothing of it stays.
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
     /// A line above, as loud as it is.
     pub(crate) fn above(&self, line: &Line) {
         let columns = Self::size().0;

@@ -41,7 +41,8 @@ use crate::{
 pub(crate) const SERVER_NAME: &str = "controller.test";
 
 type Script = VecDeque<Watch>;
-type Events = Pin<Box<dyn Stream<Item = Result<v1::WatchJobResponse, Status>> + Send>>;
+/// What a watcher gets.
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<v1::WatchJobResponse, Status>> + Send>>;
 
 /// What one call of `WatchJob` does. Without one, everything is sent.
 #[derive(Clone, Debug)]

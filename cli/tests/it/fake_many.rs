@@ -1,9 +1,6 @@
 //! The controller's part in a campaign: many sites with an agent each, and a job for each that goes as the test says.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    pin::Pin,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_proto::{
     Code, Event, JobOutcome,
@@ -11,10 +8,10 @@ use gantry_proto::{
     v1::{self, JobState, watch_job_response::Item},
 };
 use tokio::sync::watch;
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::StreamExt as _;
 use tonic::Status;
 
-use crate::log;
+use crate::{fake::Events, log};
 
 /// What a workbook of these bytes is: wrong.
 pub(crate) const WRONG: &[u8] = b"wrong";
@@ -99,11 +96,7 @@ impl Many {
     }
 
     /// Follows a job from behind an event.
-    pub(crate) fn watch(
-        &self,
-        id: &str,
-        after: u64,
-    ) -> Result<Pin<Box<dyn Stream<Item = Result<v1::WatchJobResponse, Status>> + Send>>, Status> {
+    pub(crate) fn watch(&self, id: &str, after: u64) -> Result<Events, Status> {
         let row = self.row(id)?;
         let holds = self.held.contains(&row.site);
         let asks = self.asking.contains(&row.site);

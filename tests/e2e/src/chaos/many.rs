@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use gantry_agent::config::Settings;
 use gantry_controller::Config;
 use gantry_proto::join::OPERATOR_PROFILE_FILE;
-use gantry_sim::Sim;
+use gantry_sim::{Sim, SimOptions};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::{
@@ -44,6 +45,7 @@ pub fn site(number: usize) -> String {
 impl Many {
     /// Starts so many; at those of these numbers the installer fails until it is repaired.
     pub async fn start(count: usize, failing: &[usize]) -> anyhow::Result<Self> {
+        as_many_files_as_allowed()?;
         let dir = cluster::directory()?;
         let workbooks = dir.path().join("sites");
         std::fs::create_dir_all(&workbooks)?;
@@ -54,14 +56,15 @@ impl Many {
         for number in 1..=count {
             let (name, seed) = (site(number), number as u64);
             let place = dir.path().join(&name);
-            let change = |options: &mut gantry_sim::SimOptions| {
+            let change = |options: &mut SimOptions| {
                 if failing.contains(&number) {
                     failing_installer(options);
                 }
             };
             let Cluster { sim, workbook } = Cluster::start(&place, Network::new(), seed, change).await?;
             std::fs::write(workbooks.join(format!("{name}.xlsx")), workbook.bytes())?;
-            let settings = cluster::agent(&place, "agent", &sim, seed)?;
+            let mut settings = cluster::agent(&place, "agent", &sim, seed)?;
+            (settings.fisheye.stall_timeout_ms, settings.fisheye.request_timeout_ms) = (20_000, 30_000);
             made.push((name, sim, settings));
         }
         let agents = made.iter().map(|(name, _, settings)| Newcomer { name, site: name, settings }).collect::<Vec<_>>();
@@ -127,4 +130,11 @@ impl Many {
         }
         Ok(())
     }
+}
+
+/// A site takes some twenty open files, and all of them are in one process.
+fn as_many_files_as_allowed() -> anyhow::Result<()> {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limits.maximum, ..limits };
+    setrlimit(Resource::Nofile, raised).context("raising the number of files that may be open")
 }
