@@ -25,13 +25,13 @@ the third field chooses one where there are several.
 First the controller checks every workbook, and tells everything that is wrong with any of them; nothing is submitted \
 when something is. Then the canaries go: the first so many sites. The others begin once all canaries have succeeded, \
 at most so many jobs at a time. Once so many jobs have failed no further one begins; what runs is followed to its end. \
-A job counts as failed when it failed, was cancelled, was refused by the controller, and for as long as it waits for an \
-operator. A canary that fails ends the campaign too.
+A job counts as failed when it failed, was cancelled, was refused by the controller, and for as long as it waits for \
+an operator. A canary that fails ends the campaign too.
 
-The state file has the job of each site, written before the job is submitted: a ctl that was killed or detached goes on \
-by the same command, and no site is ever deployed twice. Options that are left out are as they were the last time. A \
-site that failed keeps its job: take that up with `ctl retry JOB`, then run the campaign again, which looks how it \
-stands; a site that was refused is tried again.
+The state file has the job of each site, written before the job is submitted: a ctl that was killed or detached goes \
+on by the same command, and no site is ever deployed twice. Options that are left out are as they were the last \
+time. A site that failed keeps its job: take that up with `ctl retry JOB`, then run the campaign again, which looks \
+how it stands; a site that was refused is tried again.
 
 Exit codes: 0 every site succeeded, or Ctrl-C (the jobs go on, no further one begins); 3 a workbook is rejected; else \
 the gravest of what happened: 5 something is left over, 8 a job waits for an operator, 4 a job failed, 7 a site was \

@@ -1,5 +1,5 @@
-//! Before the first job: every workbook is planned by the controller, every site is held against its agents, and all that
-//! is wrong is told at once.
+//! Before the first job: every workbook is planned by the controller, every site is held against its agents, and all
+//! that is wrong is told at once.
 
 use std::collections::{BTreeMap, HashMap};
 

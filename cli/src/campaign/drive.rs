@@ -1,4 +1,5 @@
-//! Carries a campaign out: asks the scheduler what is next, writes it down, then does it, and listens to the jobs at work.
+//! Carries a campaign out: asks the scheduler what is next, writes it down, then does it, and listens to the jobs at
+//! work.
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 

@@ -1,5 +1,5 @@
-//! The files of one campaign: its state, replaced as a whole; the lock of the run that works on it; and the mark that it is
-//! paused, a file of its own so that whoever pauses and whoever runs never write to the same one.
+//! The files of one campaign: its state, replaced as a whole; the lock of the run that works on it; and the mark that
+//! it is paused, a file of its own so that whoever pauses and whoever runs never write to the same one.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},

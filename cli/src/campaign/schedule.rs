@@ -203,7 +203,8 @@ mod tests {
                     let which: Vec<usize> = (0..sites.len()).filter(|i| sites[*i] == stand).collect();
                     which.get(n.checked_rem(which.len())?).copied()
                 };
-                match happenings.next().unwrap_or(if paused { Happening::Pause(false) } else { Happening::Ends(0, true) }) {
+                let well = if paused { Happening::Pause(false) } else { Happening::Ends(0, true) };
+                match happenings.next().unwrap_or(well) {
                     Happening::Ends(n, well) => if let Some(index) = nth(Stand::AtWork, n) {
                         sites[index] = if well { Stand::Succeeded } else { Stand::Failed };
                     },

@@ -1,4 +1,5 @@
-//! The job of one site, from the submit to its end, through bad lines. Decides nothing: it tells the campaign what it hears.
+//! The job of one site, from the submit to its end, through bad lines. Decides nothing: it tells the campaign what it
+//! hears.
 
 use gantry_proto::{JobId, v1};
 use tokio::sync::mpsc::Sender;

@@ -227,8 +227,8 @@ impl Site {
         *self.job_id.get_or_insert_with(JobId::new)
     }
 
-    /// What the controller says of its job: a job that it does not have has not begun, one that was taken up again is at
-    /// work.
+    /// What the controller says of its job: a job that it does not have has not begun, one that was taken up again is
+    /// at work.
     pub(crate) fn settle(&mut self, job: Option<v1::Job>) {
         self.stage = match job {
             None => Stage::Waiting,

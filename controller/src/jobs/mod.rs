@@ -193,8 +193,8 @@ impl Jobs {
         Ok(cancelled)
     }
 
-    /// Changes the store and wakes the agents to which this gives an order. In a task of its own: a caller that goes away in
-    /// between would leave an order that nobody looks for.
+    /// Changes the store and wakes the agents to which this gives an order. In a task of its own: a caller that goes
+    /// away in between would leave an order that nobody looks for.
     async fn give<T, F>(&self, to: &[&AgentId], change: impl FnOnce(Arc<dyn Store>) -> F) -> Result<T, Refusal>
     where
         T: Send + 'static,

@@ -1,5 +1,5 @@
-//! What a simulated site is made of: a cluster in this process with a workbook for it, the settings of an agent and of a
-//! controller, and how the one is let in by the other. Addresses are those of no other run on this machine.
+//! What a simulated site is made of: a cluster in this process with a workbook for it, the settings of an agent and of
+//! a controller, and how the one is let in by the other. Addresses are those of no other run on this machine.
 
 use std::{
     io::Write as _,

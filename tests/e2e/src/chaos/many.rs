@@ -1,5 +1,5 @@
-//! Many sites in this process: a simulated cluster, a workbook and an agent for each, and one controller over all of them.
-//! `ctl` comes from outside.
+//! Many sites in this process: a simulated cluster, a workbook and an agent for each, and one controller over all of
+//! them. `ctl` comes from outside.
 
 use std::{
     collections::HashSet,

@@ -1,5 +1,6 @@
-//! `ctl campaign` over fifty simulated sites: the real `ctl`, a real controller, a real agent and a simulated cluster for
-//! each site. `ctl` is killed on the way, the failure budget stops it, an operator repairs, and it goes on to the end.
+//! `ctl campaign` over fifty simulated sites: the real `ctl`, a real controller, a real agent and a simulated cluster
+//! for each site. `ctl` is killed on the way, the failure budget stops it, an operator repairs, and it goes on to the
+//! end.
 
 use std::{process::Stdio, time::Duration};
 
