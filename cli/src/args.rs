@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod campaign;
 mod outcome;
 mod rate;
 
@@ -9,9 +10,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use access::{AgentCommand, AgentToken, OperatorAdd, OperatorCommand, OperatorSet, SiteCommand};
 pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
+pub(crate) use campaign::{CampaignCommand, CampaignOf, CampaignRun};
 pub(crate) use outcome::{JobResult, Lang, Report};
 use rate::{in_flight, rate};
 
@@ -125,6 +128,9 @@ Examples:
   ctl deploy planning.xlsx --stages attach_cluster --watch     # into a CloudTower that is there already
   ctl deploy planning.xlsx --watch -o json > result.json")]
     Deploy(Deploy),
+    /// Deploy to many sites: canaries, so many at a time, a failure budget
+    #[command(subcommand, after_help = campaign::CAMPAIGN_HELP)]
+    Campaign(CampaignCommand),
     /// List jobs, newest first
     #[command(after_help = "\
 Examples:
@@ -340,7 +346,8 @@ pub(crate) struct Deploy {
 }
 
 /// What happens to what a failed job has made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum OnFailure {
     /// Remove it
     Undo,

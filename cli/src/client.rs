@@ -5,9 +5,12 @@ mod access;
 
 use std::{error::Error as _, future::Future, time::Duration};
 
-use gantry_proto::v1::{
-    self, access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
-    fleet_service_client::FleetServiceClient, job_service_client::JobServiceClient,
+use gantry_proto::{
+    Code,
+    v1::{
+        self, access_service_client::AccessServiceClient, audit_service_client::AuditServiceClient,
+        fleet_service_client::FleetServiceClient, job_service_client::JobServiceClient,
+    },
 };
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use tonic::{
@@ -117,6 +120,15 @@ impl Client {
         .await
     }
 
+    /// What the controller's planner says of a workbook; nothing is stored.
+    pub(crate) async fn check(&self, request: v1::CheckPlanRequest) -> Result<v1::CheckPlanResponse, Failure> {
+        let answer = self.call("checking the workbook", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), request.clone());
+            async move { jobs.check_plan(request).await }
+        });
+        Ok(answer.await?)
+    }
+
     /// One page of jobs.
     pub(crate) async fn list(&self, request: v1::ListJobsRequest) -> Result<Vec<v1::Job>, Failure> {
         let answer = self.call("listing the jobs", ATTEMPTS, || {
@@ -133,6 +145,22 @@ impl Client {
             async move { jobs.get_job(request).await }
         });
         Ok(answer.await?)
+    }
+
+    /// One job, if the controller has it.
+    pub(crate) async fn find(&self, job_id: &str) -> Result<Option<v1::Job>, Failure> {
+        let answer = self.call("asking for the job", ATTEMPTS, || {
+            let (mut jobs, request) = (self.jobs.clone(), v1::GetJobRequest { job_id: job_id.to_owned() });
+            async move {
+                match jobs.get_job(request).await {
+                    Err(status) if Code::of(&status) == Some(Code::JobNotFound) => {
+                        Ok(Response::new(Default::default()))
+                    }
+                    answer => answer,
+                }
+            }
+        });
+        Ok(answer.await?.job)
     }
 
     /// Asks for a job to be stopped. True: it was being undone already, and its undo is not waited for any more.

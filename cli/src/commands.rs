@@ -3,6 +3,7 @@
 mod agent;
 mod agents;
 mod audit;
+mod campaign;
 mod cancel;
 mod completions;
 mod decide;
@@ -55,6 +56,7 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
     match args.command {
         Command::Plan(args) => plan::run(&cx, &args),
         Command::Deploy(args) => deploy::run(&cx, args).await,
+        Command::Campaign(command) => campaign::run(&cx, command).await,
         Command::Jobs(args) => jobs::run(&cx, args).await,
         Command::Show(args) => show::run(&cx, &args).await,
         Command::Watch(args) => watch::run(&cx, &args).await,

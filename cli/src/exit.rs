@@ -87,6 +87,13 @@ impl Failure {
         }
     }
 
+    /// What and why in one line, for where there is no room for more.
+    pub(crate) fn sentence(&self) -> String {
+        let Self::Story(story) = self else { return String::new() };
+        let parts: Vec<_> = std::iter::once(&story.message).chain(&story.causes).map(String::as_str).collect();
+        text::clean(&parts.join(": ")).into_owned()
+    }
+
     /// The text for stderr; empty when everything is told.
     pub(crate) fn text(&self, paint: Paint) -> String {
         let Self::Story(story) = self else { return String::new() };
@@ -124,6 +131,7 @@ mod tests {
             "error: cannot read x\n  because: no such file\n  to do:   check the path\n  to do:   or not\n"
         );
         assert_eq!(failure.exit(), Exit::Usage);
+        assert_eq!(failure.sentence(), "cannot read x: no such file");
     }
 
     #[test]

@@ -154,18 +154,15 @@ struct Broken {
 impl Follow {
     /// Opens the stream. The first failure is an answer; later ones are bad weather.
     pub(crate) async fn open(client: &Client, job: JobId, after: u64, follow: bool) -> Result<Self, Failure> {
-        let mut all = Self {
-            client: client.clone(),
-            job,
-            after,
-            follow,
-            stream: None,
-            broken: None,
-            gaps: 0,
-            last: LastEvent::default(),
-        };
+        let mut all = Self { follow, ..Self::later(client, job, after) };
         all.stream = Some(client.watch(all.request()).await?);
         Ok(all)
+    }
+
+    /// The same to the job's end, opened by the first [`Follow::next`]: a line that is broken then is bad weather too.
+    pub(crate) fn later(client: &Client, job: JobId, after: u64) -> Self {
+        let (client, last) = (client.clone(), LastEvent::default());
+        Self { client, job, after, follow: true, stream: None, broken: None, gaps: 0, last }
     }
 
     /// What is heard next. May be dropped while it waits and asked again: nothing is lost.
@@ -325,7 +322,7 @@ async fn hear_all(client: &Client, job: JobId, mut take: impl FnMut(Heard)) -> R
 }
 
 /// The innermost reason of a failure: the sentence around it is known to the reader.
-fn words(failure: Failure) -> String {
+pub(crate) fn words(failure: Failure) -> String {
     match failure {
         Failure::Story(story) => story.causes.last().unwrap_or(&story.message).clone(),
         Failure::Told(_) => "no answer".to_owned(),

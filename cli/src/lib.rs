@@ -4,6 +4,7 @@
 //! stdout carries results, stderr everything else; `exit.rs` has every exit code.
 
 mod args;
+mod campaign;
 mod client;
 mod commands;
 mod exit;
@@ -28,7 +29,9 @@ use gantry_telemetry::{Settings, Telemetry};
 use tracing::Instrument as _;
 
 use crate::{
-    args::{AgentCommand, Args, AuditCommand, Command, Form, OperatorCommand, PlanCommand, SiteCommand},
+    args::{
+        AgentCommand, Args, AuditCommand, CampaignCommand, Command, Form, OperatorCommand, PlanCommand, SiteCommand,
+    },
     exit::{Exit, Failure},
     output::Output,
 };
@@ -105,6 +108,10 @@ fn name(command: &Command) -> &'static str {
         Command::Plan(PlanCommand::Show(_)) => "ctl plan show",
         Command::Plan(PlanCommand::Fields) => "ctl plan fields",
         Command::Deploy(_) => "ctl deploy",
+        Command::Campaign(CampaignCommand::Run(_)) => "ctl campaign run",
+        Command::Campaign(CampaignCommand::Status(_)) => "ctl campaign status",
+        Command::Campaign(CampaignCommand::Pause(_)) => "ctl campaign pause",
+        Command::Campaign(CampaignCommand::Resume(_)) => "ctl campaign resume",
         Command::Jobs(_) => "ctl jobs",
         Command::Show(_) => "ctl show",
         Command::Watch(_) => "ctl watch",

@@ -3,6 +3,7 @@
 pub(crate) mod access;
 pub(crate) mod agents;
 pub(crate) mod audit;
+pub(crate) mod campaign;
 pub(crate) mod ending;
 pub(crate) mod findings;
 pub(crate) mod frame;
@@ -10,6 +11,7 @@ pub(crate) mod job;
 pub(crate) mod jobs;
 pub(crate) mod json;
 pub(crate) mod lines;
+pub(crate) mod live;
 pub(crate) mod paint;
 pub(crate) mod plan;
 pub(crate) mod question;

@@ -3,7 +3,7 @@
 
 use std::{fs, io::Read as _, path::Path};
 
-use gantry_proto::{Problem, Severity};
+use gantry_proto::{Problem, Severity, v1};
 
 use crate::profile::io_words;
 
@@ -30,6 +30,11 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Box<Problem>> {
 /// The file's name without its directory: that goes into messages and to the controller.
 pub(crate) fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Findings as the controller tells them.
+pub(crate) fn problems(wire: Vec<v1::Problem>) -> Vec<Problem> {
+    wire.into_iter().map(Into::into).collect()
 }
 
 fn problem(path: &Path, error: &std::io::Error) -> Box<Problem> {

@@ -2,7 +2,7 @@
 //! The controller's planner decides: its settings may fill what the workbook leaves open.
 
 use gantry_proto::{
-    JobId, Problem, Verdict,
+    JobId, Verdict,
     v1::{self, submit_job_response::Outcome},
 };
 use serde_json::json;
@@ -44,7 +44,7 @@ pub(crate) async fn run(cx: &Cx, args: Deploy) -> Result<(), Failure> {
         Some(Outcome::Accepted(accepted)) => accept(cx, &client, job_id, accepted, args.watch).await,
         Some(Outcome::Rejected(rejected)) => {
             let verdict = Verdict::try_from(rejected.verdict()).unwrap_or(Verdict::Invalid);
-            plan::reject(cx.out, &name, verdict, &problems(rejected.problems))
+            plan::reject(cx.out, &name, verdict, &workbook::problems(rejected.problems))
         }
         None => Err(refusal::incomplete(client.url(), "outcome")),
     }
@@ -58,7 +58,7 @@ async fn accept(
     accepted: v1::JobAccepted,
     watch: bool,
 ) -> Result<(), Failure> {
-    let found = problems(accepted.problems);
+    let found = workbook::problems(accepted.problems);
     let Some(job) = accepted.job else { return Err(refusal::incomplete(client.url(), "job")) };
     tracing::Span::current().record("job_id", tracing::field::display(job_id));
     if cx.out.format == Format::Table && !found.is_empty() {
@@ -100,8 +100,4 @@ pub(super) fn policy(given: Option<OnFailure>) -> v1::OnFailure {
         Some(OnFailure::Undo) => v1::OnFailure::Undo,
         Some(OnFailure::Keep) => v1::OnFailure::Keep,
     }
-}
-
-fn problems(wire: Vec<v1::Problem>) -> Vec<Problem> {
-    wire.into_iter().map(Into::into).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
-use gantry_proto::{Problem, Verdict, v1};
+use gantry_proto::{Verdict, v1};
 use serde_json::json;
 
 use super::{Cx, plan, watch};
@@ -43,8 +43,7 @@ pub(crate) async fn run(cx: &Cx, args: Move) -> Result<(), Failure> {
     let answer = client.relocate(request).await?;
     if let Some(rejected) = answer.rejected {
         let verdict = Verdict::try_from(rejected.verdict()).unwrap_or(Verdict::Invalid);
-        let found: Vec<Problem> = rejected.problems.into_iter().map(Into::into).collect();
-        return plan::reject(cx.out, &name, verdict, &found);
+        return plan::reject(cx.out, &name, verdict, &workbook::problems(rejected.problems));
     }
     let job = answer.job.ok_or_else(|| refusal::incomplete(client.url(), "job"))?;
     let document = json!({ "job": json::job(&job), "moved": answer.moved });

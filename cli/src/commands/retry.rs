@@ -1,7 +1,7 @@
 //! `ctl retry`: takes a job up again and says what becomes of each of its steps.
 
 use gantry_proto::{
-    Problem, Verdict,
+    Verdict,
     v1::{self, StepFate},
 };
 use serde_json::{Value, json};
@@ -37,11 +37,10 @@ pub(crate) async fn run(cx: &Cx, args: Retry) -> Result<(), Failure> {
         request_id: String::new(),
     };
     let answer = client.retry(request).await?;
-    let problems: Vec<Problem> = answer.problems.into_iter().map(Into::into).collect();
+    let problems = workbook::problems(answer.problems);
     if let Some(rejected) = answer.rejected {
         let verdict = Verdict::try_from(rejected.verdict()).unwrap_or(Verdict::Invalid);
-        let found: Vec<Problem> = rejected.problems.into_iter().map(Into::into).collect();
-        return plan::reject(cx.out, &name, verdict, &found);
+        return plan::reject(cx.out, &name, verdict, &workbook::problems(rejected.problems));
     }
     let job = answer.job.ok_or_else(|| refusal::incomplete(client.url(), "job"))?;
     let blocked: Vec<&v1::StepVerdict> = answer.steps.iter().filter(|step| step.fate() == StepFate::Blocked).collect();

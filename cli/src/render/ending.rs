@@ -47,13 +47,17 @@ impl<'a> Ending<'a> {
         })
     }
 
+    /// Whether something is there that nobody wants.
+    pub(crate) fn is_left_over(&self) -> bool {
+        self.undo == Some(UndoState::RollbackIncomplete)
+            || (!self.leftovers.is_empty() && self.undo != Some(UndoState::Kept))
+    }
+
     /// The exit code of who followed the job.
     pub(crate) fn exit(&self) -> Exit {
-        let left_over = self.undo == Some(UndoState::RollbackIncomplete)
-            || (!self.leftovers.is_empty() && self.undo != Some(UndoState::Kept));
         match self.outcome {
             JobOutcome::Succeeded => Exit::Done,
-            _ if left_over => Exit::Leftovers,
+            _ if self.is_left_over() => Exit::Leftovers,
             JobOutcome::Failed => Exit::Failed,
             JobOutcome::Cancelled => Exit::Cancelled,
         }

@@ -32,6 +32,7 @@ use tonic::{
 
 use crate::{
     fake_access::{Desk, FakeAccess},
+    fake_many::Many,
     line::Line,
     log,
 };
@@ -40,7 +41,8 @@ use crate::{
 pub(crate) const SERVER_NAME: &str = "controller.test";
 
 type Script = VecDeque<Watch>;
-type Events = Pin<Box<dyn Stream<Item = Result<v1::WatchJobResponse, Status>> + Send>>;
+/// What a watcher gets.
+pub(crate) type Events = Pin<Box<dyn Stream<Item = Result<v1::WatchJobResponse, Status>> + Send>>;
 
 /// What one call of `WatchJob` does. Without one, everything is sent.
 #[derive(Clone, Debug)]
@@ -91,6 +93,8 @@ pub(crate) struct State {
     pub(crate) refuse_audit: Option<Status>,
     /// Records of it after which the line breaks.
     pub(crate) break_audit_after: Option<usize>,
+    /// Many sites, in place of the one job.
+    pub(crate) many: Option<Many>,
 }
 
 /// The controller.
@@ -249,6 +253,9 @@ impl JobService for Service {
         self.refused()?;
         let mut state = self.state.lock().unwrap();
         let request = request.into_inner();
+        if let Some(many) = &mut state.many {
+            return Ok(Response::new(many.check(&request.workbook)));
+        }
         state.orders.push(format!("check {} bytes with {:?}", request.workbook.len(), request.overrides));
         state.check_answer.clone().map(Response::new).ok_or_else(|| Status::unimplemented("not here"))
     }
@@ -264,6 +271,10 @@ impl JobService for Service {
             let mut state = self.state.lock().unwrap();
             state.traceparent = trace;
             state.submitted.push(request.clone());
+            if let Some(many) = &mut state.many {
+                // It is stored before its answer can get lost.
+                many.submit(&request)?;
+            }
             state.lose_answers > 0 && {
                 state.lose_answers -= 1;
                 true
@@ -273,7 +284,11 @@ impl JobService for Service {
             self.line.cut();
             std::future::pending::<()>().await;
         }
-        let state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap();
+        if let Some(many) = &mut state.many {
+            let outcome = Some(v1::submit_job_response::Outcome::Accepted(many.submit(&request)?));
+            return Ok(Response::new(v1::SubmitJobResponse { outcome }));
+        }
         if let Some(rejected) = &state.reject {
             let outcome = Some(v1::submit_job_response::Outcome::Rejected(rejected.clone()));
             return Ok(Response::new(v1::SubmitJobResponse { outcome }));
@@ -299,9 +314,13 @@ impl JobService for Service {
         Ok(Response::new(v1::ListJobsResponse { jobs }))
     }
 
-    async fn get_job(&self, _: Request<v1::GetJobRequest>) -> Result<Response<v1::GetJobResponse>, Status> {
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::GetJobResponse>, Status> {
         self.refused()?;
         let state = self.state.lock().unwrap();
+        if let Some(many) = &state.many {
+            let job = Some(many.row(&request.into_inner().job_id)?);
+            return Ok(Response::new(v1::GetJobResponse { job, plan: None }));
+        }
         Ok(Response::new(v1::GetJobResponse { job: Some(state.job.clone()), plan: state.plan.clone() }))
     }
 
@@ -311,6 +330,9 @@ impl JobService for Service {
         let request = request.into_inner();
         let mut state = self.state.lock().unwrap();
         state.watched.push(request.clone());
+        if let Some(many) = &state.many {
+            return many.watch(&request.job_id, request.after_seq).map(Response::new);
+        }
         let script = state.script.pop_front();
         let mut after = request.after_seq;
         let mut upto = u64::MAX;
@@ -427,6 +449,9 @@ impl JobService for Service {
 impl FleetService for Service {
     async fn list_agents(&self, _: Request<v1::ListAgentsRequest>) -> Result<Response<v1::ListAgentsResponse>, Status> {
         self.refused()?;
+        if let Some(many) = &self.state.lock().unwrap().many {
+            return Ok(Response::new(v1::ListAgentsResponse { agents: many.agents() }));
+        }
         let iso = v1::IsoFile {
             name: "cloudtower-v4.6.2.oe2003.x86_64.iso".into(),
             size: 7_952_123_904,

@@ -25,6 +25,11 @@ async fn wrong_command_lines_end_with_2() {
         &["audit", "verify", "x.jsonl", "--head", "5"],
         &["audit", "verify", "x.jsonl", "--head", "5:00", "--head-from-controller"],
         &["jobs", "--timeout", "never"],
+        &["campaign", "run"],
+        &["campaign", "run", "no-such-list", "--max-parallel", "0"],
+        &["campaign", "run", "no-such-list", "--max-failures", "0"],
+        &["campaign", "run", "no-such-list"],
+        &["campaign", "status", "no-such-list"],
         &["nothing-like-that"],
         &[],
     ] {

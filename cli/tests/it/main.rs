@@ -5,10 +5,12 @@
 mod access;
 mod again;
 mod audit;
+mod campaign;
 mod decide;
 mod deploy;
 mod fake;
 mod fake_access;
+mod fake_many;
 mod help;
 mod line;
 mod local;

@@ -168,11 +168,11 @@ impl Jobs {
         next.undo_only = undo_only;
         next.progress = Progress::queued();
         let request = short(request);
-        match self.store.again(Again { row: next, plan, request, order }).await? {
+        let (agent, again) = (next.agent.clone(), Again { row: next, plan, request, order });
+        match self.give(&[&agent], |store| async move { store.again(again).await }).await? {
             Some(Begun::Stored(row)) => {
                 tracing::info!(job = %row.id, epoch = row.epoch, agent = %row.agent, "a new epoch is stored");
                 self.changed(&row);
-                self.agents.wake(&row.agent);
                 Ok(row)
             }
             Some(Begun::Known(row)) => Ok(row),

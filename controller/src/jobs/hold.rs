@@ -74,12 +74,12 @@ impl Jobs {
         request: &str,
     ) -> Result<Wished, Refusal> {
         let order = self.order(row.id, &row.site, order);
-        let wished = self.store.wish(Wish { job: row.id, request: short(request), kind, order }).await?;
+        let wish = Wish { job: row.id, request: short(request), kind, order };
+        let wished = self.give(&[&row.agent], |store| async move { store.wish(wish).await }).await?;
         let wished = wished.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
         if let Wished::Stored(row) = &wished {
             tracing::info!(job = %row.id, ?kind, "order stored");
             self.changed(row);
-            self.agents.wake(&row.agent);
         }
         Ok(wished)
     }

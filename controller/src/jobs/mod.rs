@@ -18,6 +18,7 @@ use gantry_proto::{AgentId, Code, JobId, Redactor, order, v1};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch as signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 pub use again::{Retried, Retry};
 pub use decide::Decision;
@@ -29,7 +30,7 @@ use crate::{
     agents::Agents,
     config::Config,
     refusal::Refusal,
-    store::{Appended, Cancel, Cancelled, JobFilter, JobRow, OrderReport, Position, Store},
+    store::{Appended, Cancel, Cancelled, JobFilter, JobRow, OrderReport, Position, Store, StoreError},
 };
 
 /// Jobs in one list, unless the caller asks for another number.
@@ -183,13 +184,32 @@ impl Jobs {
         let kind = v1::order::Kind::Cancel(v1::CancelOrder { by: by.to_owned(), reason: reason.clone() });
         let order = self.order(row.id, &row.site, kind);
         let unstarted = ending::cancelled(by, &reason, self.store.plan(row.id).await?.as_ref());
-        let cancelled = self.store.cancel(Cancel { job: row.id, request: short(request), order, unstarted }).await?;
+        let wish = Cancel { job: row.id, request: short(request), order, unstarted };
+        let cancelled = self.give(&[&row.agent], |store| async move { store.cancel(wish).await }).await?;
         let cancelled = cancelled.ok_or_else(|| Refusal::new(Code::JobNotFound, "the job is gone"))?;
         let Cancelled { row, cut_short } = &cancelled;
         tracing::info!(job = %row.id, by, stage = row.cancel.as_str_name(), cut_short, "cancel asked for");
         self.changed(row);
-        self.agents.wake(&row.agent);
         Ok(cancelled)
+    }
+
+    /// Changes the store and wakes the agents to which this gives an order. In a task of its own: a caller that goes
+    /// away in between would leave an order that nobody looks for.
+    async fn give<T, F>(&self, to: &[&AgentId], change: impl FnOnce(Arc<dyn Store>) -> F) -> Result<T, Refusal>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let (agents, to) = (self.agents.clone(), to.iter().copied().cloned().collect::<Vec<_>>());
+        let change = change(self.store.clone());
+        let given = async move {
+            let given = change.await;
+            to.iter().for_each(|agent| agents.wake(agent));
+            given
+        };
+        let broke_off =
+            |_| Refusal::new(Code::Internal, "the store's change broke off: look into the controller's log");
+        Ok(self.tasks.spawn(given.in_current_span()).await.map_err(broke_off)??)
     }
 
     /// Appends what an agent tells; watchers see it after the commit.

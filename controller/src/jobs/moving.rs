@@ -126,7 +126,7 @@ impl Jobs {
 
     async fn store_move(&self, before: &JobRow, wish: Relocate, vouched: Option<&str>) -> Result<Moved, Refusal> {
         let to = wish.to.clone();
-        match self.store.relocate(wish).await? {
+        match self.give(&[&before.agent, &to], |store| async move { store.relocate(wish).await }).await? {
             Some(Relocated::Moved(row)) => {
                 self.has_moved(&row, &before.agent);
                 if let (Some(by), false) = (vouched, before.finished()) {
@@ -139,7 +139,6 @@ impl Jobs {
             Some(Relocated::Asked(row)) => {
                 tracing::info!(job = %row.id, agent = %row.agent, %to, "the agent is asked to let go of the job");
                 self.changed(&row);
-                self.agents.wake(&row.agent);
                 Ok(accepted(row, to.as_str()))
             }
             Some(Relocated::Known(row)) => Ok(accepted(row, to.as_str())),

@@ -135,11 +135,11 @@ impl Jobs {
             undo_only: false,
             progress: Progress::queued(),
         };
-        match self.store.insert_job(NewJob { row, plan: document.clone(), start }).await? {
+        let (agent, new) = (row.agent.clone(), NewJob { row, plan: document.clone(), start });
+        match self.give(&[&agent], |store| async move { store.insert_job(new).await }).await? {
             Inserted::Stored(row) => {
                 tracing::info!(job = %row.id, agent = %row.agent, by = %row.submitted_by, "job stored");
                 self.changed(&row);
-                self.agents.wake(&row.agent);
                 Ok(Submitted::Accepted { job: Box::new(self.describe(&row)), already_known: false, problems })
             }
             Inserted::Known(row) => self.known(row, &document.sha256, problems),

@@ -7,6 +7,7 @@ mod agent;
 mod audit;
 mod decide;
 mod enrollment;
+mod gone;
 mod jobs;
 mod lab;
 mod link;

@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 
 use crate::agent::{cancel_accepted, done, finished, started, step, wire};
 
-fn agent() -> AgentId {
+pub(crate) fn agent() -> AgentId {
     "a1".parse().unwrap()
 }
 
-async fn open(dir: &Path) -> SqliteStore {
+pub(crate) async fn open(dir: &Path) -> SqliteStore {
     let store = SqliteStore::open(&dir.join("gantry.db"), &config::Store::default()).await.unwrap();
     let row = AgentRow {
         id: agent(),

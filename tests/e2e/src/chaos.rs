@@ -6,9 +6,11 @@
 
 pub mod campaign;
 mod check;
+mod cluster;
 mod disk;
 mod follow;
 mod fuse;
+pub mod many;
 pub mod matrix;
 mod operator;
 mod parts;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context as _, ensure};
 use gantry_agent::{config::Settings, journal::Journal};
 use gantry_proto::{Body, Event, JobId, JobOutcome, JobView, v1};
-
+use gantry_sim::Sim;
 use sha2::{Digest as _, Sha256};
 
 use super::{End, Happening, Scenario, site::Site};
@@ -47,7 +47,8 @@ pub(super) async fn check(
         }
     };
     ensure!(scenario.ends.contains(&end), "the job ended as {end:?}: {}", why());
-    world(site, end, &named)
+    world(&site.sim, &site.settings, end, &named)?;
+    Ok(end)
 }
 
 /// The images that the job has listed as left over. Only an agent that is said to be off may leave one: what it made and
@@ -59,8 +60,9 @@ fn named(events: &[Event], off: bool) -> HashSet<String> {
     images.map(|leftover| leftover.id).filter(|id| !id.is_empty()).collect()
 }
 
-fn world(site: &Site, end: End, named: &HashSet<String>) -> anyhow::Result<End> {
-    let core = site.sim.core();
+/// The world is as the end of a job leaves it.
+pub(super) fn world(sim: &Sim, agent: &Settings, end: End, named: &HashSet<String>) -> anyhow::Result<()> {
+    let core = sim.core();
     let mut violations = gantry_sim::invariants::violations(core);
     violations.retain(|broken| broken.invariant != 2 || !named.iter().any(|uuid| broken.what.contains(uuid.as_str())));
     ensure!(violations.is_empty(), "broken invariants: {violations:#?}");
@@ -75,12 +77,12 @@ fn world(site: &Site, end: End, named: &HashSet<String>) -> anyhow::Result<End> 
     ensure!(vms == usize::from(end == End::Succeeded), "{vms} VMs are there after {end:?}");
     ensure!(images.len() <= 1 && images.iter().all(|complete| *complete), "images (complete or not): {images:?}");
     ensure!(end != End::Succeeded || images.len() == 1, "the job succeeded without an image");
-    let iso = sha256_of(&site.settings.iso_dir.join(ISO_NAME))?;
+    let iso = sha256_of(&agent.iso_dir.join(ISO_NAME))?;
     let stored = world.images.values().filter(|image| !image.foreign).filter_map(|image| image.sha256.clone());
     for sha256 in stored {
         ensure!(sha256 == iso, "the stored image is {sha256}, the ISO is {iso}");
     }
-    Ok(end)
+    Ok(())
 }
 
 fn sha256_of(path: &std::path::Path) -> anyhow::Result<String> {

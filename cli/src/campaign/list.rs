@@ -1,0 +1,235 @@
+//! Which sites a campaign has: a directory of workbooks, or a file that lists them. Everything that is wrong is told at
+//! once.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use gantry_proto::id::check_name;
+
+use super::SITES_MAX;
+use crate::{exit::Failure, profile::io_words, render::words};
+
+/// The largest list that is read, bytes.
+const LIST_MAX_BYTES: u64 = 1 << 20;
+/// Longest line that is understood, bytes.
+const LINE_MAX_BYTES: usize = 8 << 10;
+/// Of how many faults are told.
+const FAULTS_TOLD: usize = 20;
+
+/// A site and what is to be deployed there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The site.
+    pub(crate) site: String,
+    /// Its workbook.
+    pub(crate) workbook: PathBuf,
+    /// The agent, where the site has several.
+    pub(crate) agent: Option<String>,
+}
+
+/// The sites, in their order.
+pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::usage(format!("cannot read the sites of the campaign, {}", path.display()))
+            .because(io_words(&error))
+            .remedy("give a directory with a workbook SITE.xlsx for each site, or a file with lines SITE,WORKBOOK")
+    };
+    let (what, read) = match fs::metadata(path).map_err(unreadable)?.is_dir() {
+        true => ("the directory", directory(path).map_err(unreadable)?),
+        false => ("the list", parse(&text(path).map_err(unreadable)?, path.parent().unwrap_or(Path::new("")))),
+    };
+    let (entries, mut faults) = read;
+    faults.extend(doubles(&entries));
+    match entries.len() {
+        0 if faults.is_empty() => faults.push("it names no site".to_owned()),
+        1..=SITES_MAX | 0 => {}
+        many => faults.push(format!("it names {many} sites, at most {SITES_MAX} are taken: make several campaigns")),
+    }
+    if faults.is_empty() {
+        return Ok(entries);
+    }
+    let failure = Failure::usage(format!("{what} {} is not that of a campaign", path.display()));
+    let more = faults.len().saturating_sub(FAULTS_TOLD);
+    let failure = faults.into_iter().take(FAULTS_TOLD).fold(failure, Failure::because);
+    let failure = if more > 0 { failure.because(format!("and {}", words::count(more, "more fault"))) } else { failure };
+    Err(failure.remedy("see what is expected: ctl campaign run --help"))
+}
+
+type Read = (Vec<Entry>, Vec<String>);
+
+/// Every workbook of a directory; what a spreadsheet program leaves beside an open one is none.
+fn directory(path: &Path) -> std::io::Result<Read> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        names.push(entry?.file_name());
+    }
+    names.sort();
+    let (mut entries, mut faults) = (Vec::new(), Vec::new());
+    for name in names {
+        let shown = name.to_string_lossy();
+        if shown.starts_with('.') || shown.starts_with("~$") || !Path::new(&name).extension().is_some_and(is_workbook) {
+            continue;
+        }
+        let site = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match check_name(&site) {
+            Ok(()) => entries.push(Entry { site, workbook: path.join(&name), agent: None }),
+            Err(error) => faults.push(format!("{shown} is not named for a site: {error}")),
+        }
+    }
+    Ok((entries, faults))
+}
+
+fn is_workbook(extension: &std::ffi::OsStr) -> bool {
+    extension.eq_ignore_ascii_case("xlsx")
+}
+
+fn text(path: &Path) -> std::io::Result<String> {
+    let other = |why: &str| std::io::Error::other(why.to_owned());
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(LIST_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIST_MAX_BYTES {
+        return Err(other("it is larger than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|_| other("it is not UTF-8 text"))
+}
+
+/// The lines of a list; paths count from `directory`.
+fn parse(text: &str, directory: &Path) -> Read {
+    let (mut entries, mut faults) = (Vec::new(), Vec::new());
+    for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        match entry(line, directory) {
+            Ok(Some(entry)) => entries.push(entry),
+            // Tables are often saved with the names of their columns.
+            Ok(None) if entries.is_empty() && faults.is_empty() => {}
+            Ok(None) => faults.push(format!("line {number}: the names of the columns belong into the first line")),
+            Err(why) => faults.push(format!("line {number}: {why}")),
+        }
+    }
+    (entries, faults)
+}
+
+/// One line; `None`: the names of the columns.
+fn entry(line: &str, directory: &Path) -> Result<Option<Entry>, String> {
+    if line.len() > LINE_MAX_BYTES {
+        return Err(format!("it is longer than {} KiB", LINE_MAX_BYTES >> 10));
+    }
+    let mut fields = fields(line)?;
+    // A table is saved with as many commas in each line.
+    while fields.len() > 2 && fields.last().is_some_and(String::is_empty) {
+        fields.pop();
+    }
+    let (site, workbook, agent) = match fields.as_slice() {
+        [site, workbook] => (site, workbook, None),
+        [site, workbook, agent] => (site, workbook, Some(agent)),
+        other => return Err(format!("it has {}, expected SITE,WORKBOOK[,AGENT]", words::count(other.len(), "field"))),
+    };
+    if site == "site" && workbook == "workbook" {
+        return Ok(None);
+    }
+    check_name(site).map_err(|error| format!("the site: {error}"))?;
+    if workbook.is_empty() {
+        return Err(format!("site {site} has no workbook"));
+    }
+    if let Some(agent) = agent {
+        check_name(agent).map_err(|error| format!("the agent: {error}"))?;
+    }
+    Ok(Some(Entry { site: site.clone(), workbook: directory.join(workbook), agent: agent.cloned() }))
+}
+
+/// The fields of a line: separated by commas, a field with a comma in quotes.
+fn fields(line: &str) -> Result<Vec<String>, String> {
+    let (mut fields, mut quoted) = (vec![String::new()], false);
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        let Some(field) = fields.last_mut() else { continue };
+        match c {
+            '"' if quoted && chars.next_if_eq(&'"').is_some() => field.push('"'),
+            '"' if quoted => quoted = false,
+            '"' if field.trim().is_empty() => {
+                field.clear();
+                quoted = true;
+            }
+            ',' if !quoted => fields.push(String::new()),
+            c => field.push(c),
+        }
+    }
+    if quoted {
+        return Err("a quote is not closed".to_owned());
+    }
+    Ok(fields.iter().map(|field| field.trim().to_owned()).collect())
+}
+
+/// What two sites have in common, and must not.
+fn doubles(entries: &[Entry]) -> Vec<String> {
+    let (mut faults, mut workbooks, mut sites) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+    for entry in entries {
+        if sites.insert(&entry.site, ()).is_some() {
+            faults.push(format!("site {} is named twice", entry.site));
+        } else if let Some(first) = workbooks.insert(&entry.workbook, &entry.site) {
+            faults.push(format!(
+                "sites {first} and {} have the same workbook {}",
+                entry.site,
+                entry.workbook.display()
+            ));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry_of(site: &str, workbook: &str, agent: Option<&str>) -> Entry {
+        Entry { site: site.to_owned(), workbook: workbook.into(), agent: agent.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_list_has_comments_headings_quotes_and_empty_columns() {
+        let text = "\u{feff}site,workbook,agent\r\n# night 1\r\n\r\nshanghai-1, a.xlsx,\r\nbeijing-2,\"b, final.xlsx\"\
+                    ,bastion-7\r\nwuhan,/x/\"c\".xlsx\r\n";
+        let (entries, faults) = parse(text, Path::new("plans"));
+        assert_eq!(faults, Vec::<String>::new());
+        let expected = [
+            entry_of("shanghai-1", "plans/a.xlsx", None),
+            entry_of("beijing-2", "plans/b, final.xlsx", Some("bastion-7")),
+            entry_of("wuhan", "/x/\"c\".xlsx", None),
+        ];
+        assert_eq!(entries, expected);
+    }
+
+    #[test]
+    fn every_fault_of_a_list_is_told_with_its_line() {
+        let text = "a,a.xlsx\nB,b.xlsx\nc\nd,\ne,e.xlsx,Agent!\nsite,workbook\nf,\"f.xlsx\n";
+        let (entries, faults) = parse(text, Path::new(""));
+        assert_eq!(entries, [entry_of("a", "a.xlsx", None)]);
+        let lines: Vec<&str> = faults.iter().map(|fault| &fault[..6]).collect();
+        assert_eq!(lines, ["line 2", "line 3", "line 4", "line 5", "line 6", "line 7"], "{faults:?}");
+    }
+
+    #[test]
+    fn a_site_or_a_workbook_twice_is_a_fault() {
+        let all = [entry_of("a", "x", None), entry_of("a", "y", None), entry_of("b", "x", None)];
+        assert_eq!(doubles(&all), ["site a is named twice", "sites a and b have the same workbook x"]);
+    }
+
+    #[test]
+    fn a_directory_is_read_in_order_and_leaves_out_what_is_no_workbook() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.xlsx", "a.XLSX", "~$a.xlsx", ".c.xlsx", "notes.txt"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        let sites: Vec<_> = read(dir.path()).unwrap().into_iter().map(|entry| entry.site).collect();
+        assert_eq!(sites, ["a", "b"]);
+        fs::write(dir.path().join("Shanghai 1.xlsx"), "x").unwrap();
+        assert!(format!("{:?}", read(dir.path()).unwrap_err()).contains("not named for a site"));
+    }
+}
