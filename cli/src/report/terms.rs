@@ -186,11 +186,15 @@ terms! {
     StepVerifyHttps: "Wait for CloudTower's service", "等待 CloudTower 服务就绪";
     StepInitialSetup: "Set CloudTower up", "初始化 CloudTower";
     StepConfigureServices: "Configure NTP, licence and DNS", "配置 NTP、许可证与 DNS";
+    StepAttachCluster: "Attach the cluster to CloudTower", "将集群关联到 CloudTower";
+    StepCheckClusterHealthy: "Have CloudTower inspect the cluster", "由 CloudTower 巡检集群";
+    StepCleanup: "Remove the ISO image", "删除 ISO 镜像";
     StepFinish: "Close the sessions", "关闭会话";
     // Stages that are known by their key.
     StageAttach: "Cluster attached to CloudTower", "集群接入 CloudTower";
     StageConfig: "CloudTower configured", "CloudTower 配置";
     StageHealth: "Health check of the cluster", "集群健康检查";
+    StageCleanup: "Clean-up", "清理";
 }
 
 impl Term {
@@ -206,6 +210,9 @@ impl Term {
             "verify-https" => Self::StepVerifyHttps,
             "initial-setup" => Self::StepInitialSetup,
             "configure-services" => Self::StepConfigureServices,
+            "attach-cluster" => Self::StepAttachCluster,
+            "check-cluster-healthy" => Self::StepCheckClusterHealthy,
+            "cleanup" => Self::StepCleanup,
             "finish" => Self::StepFinish,
             _ => return None,
         })
@@ -217,6 +224,7 @@ impl Term {
             "attach_cluster" => Self::StageAttach,
             "cloudtower_config" => Self::StageConfig,
             "check_cluster_healthy" => Self::StageHealth,
+            "cleanup" => Self::StageCleanup,
             _ => return None,
         })
     }

@@ -25,6 +25,9 @@ const AROUND_MAX: u64 = 8 << 10;
 /// Head of a call that is logged in.
 const TOKEN: &str = "x-smartx-token";
 
+/// Bytes that are read of a chunk that belongs nowhere.
+const UNWANTED_MAX: u64 = 256 << 20;
+
 type Answer = (StatusCode, Value);
 type Query = BTreeMap<String, String>;
 
@@ -49,7 +52,10 @@ async fn answer(sink: &Sink, request: Request<Incoming>) -> Answer {
     let path = parts.uri.path();
     let query: Query = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     match (parts.method.as_str(), path) {
-        ("POST", "/api/v2/images/upload") if !is_known(sink, &parts.headers) => stranger(),
+        ("POST", "/api/v2/images/upload") if !is_known(sink, &parts.headers) => {
+            drain(sink, body, UNWANTED_MAX).await;
+            stranger()
+        }
         ("POST", "/api/v2/images/upload") => chunk(sink, &query, &parts, body).await.unwrap_or_else(|refused| refused),
         (method, _) => match body_of(body).await {
             Some(_) if method == "GET" && path == "/stats" => (StatusCode::OK, json!(sink.counters.stats())),
@@ -112,7 +118,10 @@ fn images(sink: &Sink, parts: &Parts, query: &Query) -> Answer {
 async fn chunk(sink: &Sink, query: &Query, parts: &Parts, mut body: Incoming) -> Result<Answer, Answer> {
     let text = |key: &str| query.get(key).map(String::as_str).unwrap_or_default();
     let place = sink.images.place(text("image_uuid"), text("zbs_volume_id"), text("chunk_num"));
-    let place = place.ok_or_else(|| refusal(StatusCode::NOT_FOUND, "REST_NOT_FOUND", "no such image or chunk"))?;
+    let Some(place) = place else {
+        drain(sink, body, UNWANTED_MAX).await;
+        return Err(refusal(StatusCode::NOT_FOUND, "REST_NOT_FOUND", "no such image or chunk"));
+    };
     let Some(mut flight) = sink.counters.take_off(sink.options.serial) else {
         Counters::tick(&sink.counters.refused);
         drain(sink, body, place.length + AROUND_MAX).await;

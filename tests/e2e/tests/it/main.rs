@@ -17,6 +17,7 @@ mod openssh;
 mod proxied;
 mod refused;
 mod secrets;
+mod stages;
 mod steer;
 mod support;
 mod tidy;
