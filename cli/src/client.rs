@@ -102,15 +102,6 @@ impl Client {
         &self.url
     }
 
-    /// What the planner says of a workbook; nothing is stored.
-    pub(crate) async fn check(&self, request: v1::CheckPlanRequest) -> Result<v1::CheckPlanResponse, Failure> {
-        let answer = self.call("planning the workbook", ATTEMPTS, || {
-            let (mut jobs, request) = (self.jobs.clone(), request.clone());
-            async move { jobs.check_plan(request).await }
-        });
-        Ok(answer.await?)
-    }
-
     /// Submits a job; the same request any number of times is one job.
     pub(crate) async fn submit(&self, request: v1::SubmitJobRequest) -> Result<v1::SubmitJobResponse, Lost> {
         self.call("submitting the job", SUBMIT_ATTEMPTS, || {
