@@ -56,6 +56,7 @@ impl Step for UploadIso {
         cluster::enter(cx, facts);
         let mut removed: Vec<String> = volume::undo_asked(cx, facts).await?.into_iter().collect();
         removed.extend(image::undo(cx, facts).await?);
+        image::list_doubtful(cx, facts).await?;
         Ok(removed)
     }
 }

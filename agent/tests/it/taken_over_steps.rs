@@ -318,3 +318,26 @@ async fn a_job_that_fails_early_at_the_second_agent_leaves_nothing_of_the_first_
     site.assert_content();
     site.assert_invariants();
 }
+
+#[tokio::test]
+async fn an_upload_that_nobody_told_of_is_listed_by_an_agent_that_fails_before_it_looks_for_it() {
+    const REFUSED: Pipeline = &[&Preflight, &Refuses, &UploadIso, &CreateVm];
+    let mut site = Site::new().await;
+    let before = site
+        .run_with(UPLOAD, async |strings| {
+            while site.chunk_calls().len() < 2 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            strings.stop.cancel();
+        })
+        .await;
+    assert!(matches!(before.ended, Ended::Stopped));
+    let left = site.images();
+    assert!(left.len() == 1 && !left[0].1, "{left:?}");
+    let events = up_to(&before.events, succeeded("preflight"));
+    move_to_another_agent(&mut site, &events, false, false);
+    let ran = site.run(REFUSED).await;
+    assert_eq!(ran.code(), "refused");
+    let listed: Vec<&str> = ran.view.leftovers.iter().map(|left| left.id.as_str()).collect();
+    assert_eq!(listed, [left[0].0.as_str()]);
+}

@@ -13,6 +13,7 @@ use super::super::{
 use crate::{
     facts::{Facts, ImageFact, ImageState, IsoFact},
     fisheye::{self, Image, same_image_name},
+    iso::IsoName,
     step::{StepCx, StepError},
     upload::Unfinished,
 };
@@ -103,6 +104,31 @@ pub(super) fn pick(images: &[Image], iso: &IsoFact, unfinished: &BTreeSet<String
         found.warnings.push("the cluster gives no MD5 for the image: it is reused by name and size alone".to_owned());
     }
     found
+}
+
+/// Lists what an agent that is said to be off may have left incomplete, where this one goes back without ever having
+/// looked for the ISO.
+pub(super) async fn list_doubtful(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+    if !cx.log.may_lack_facts() {
+        return Ok(());
+    }
+    let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
+    let own = facts.image.as_ref().map(|image| image.image_uuid.clone());
+    let iso = facts.iso.as_ref().map(|iso| iso.file_name.clone());
+    for image in images.iter().filter(|image| is_doubtful(image, iso.as_deref(), own.as_deref())) {
+        facts.leave(maybe_unfinished(&image.uuid, &image.name));
+    }
+    cx.save(facts).await
+}
+
+/// An image that may be an upload of the job's first agent, and is not proved: of the ISO's name, or of that of any
+/// CloudTower ISO where the file is not known.
+fn is_doubtful(image: &Image, iso: Option<&str>, own: Option<&str>) -> bool {
+    let named = match iso {
+        Some(iso) => same_image_name(&image.name, iso),
+        None => IsoName::parse(&image.name).or_else(|| IsoName::parse(&format!("{}.iso", image.name))).is_some(),
+    };
+    named && image.md5.is_none() && !image.uuid.is_empty() && Some(image.uuid.as_str()) != own
 }
 
 /// Removes our unfinished volume; a complete or foreign image stays.
@@ -248,5 +274,21 @@ mod tests {
         ];
         assert_eq!(picked(&images, &[]), (Some("b".into()), 0));
         assert_eq!(picked(&[image("a", name, 100, None, 1)], &[]), (Some("a".into()), 1));
+    }
+
+    #[test]
+    fn an_unproved_image_of_a_cloudtower_iso_is_doubtful_unless_it_is_ours() {
+        let image = |name: &str, md5: Option<&str>| Image {
+            uuid: "u".into(),
+            name: name.into(),
+            md5: md5.map(str::to_owned),
+            ..Image::default()
+        };
+        let ours = image("cloudtower-v4.a.b.iso", None);
+        assert!(is_doubtful(&ours, None, None) && is_doubtful(&ours, Some("cloudtower-v4.a.b.iso"), None));
+        assert!(is_doubtful(&image("cloudtower-v4.a.b", None), None, None));
+        assert!(!is_doubtful(&ours, None, Some("u")) && !is_doubtful(&ours, Some("cloudtower-v5.a.b.iso"), None));
+        assert!(!is_doubtful(&image("other.iso", None), None, None));
+        assert!(!is_doubtful(&image("cloudtower-v4.a.b.iso", Some("aa")), None, None));
     }
 }
