@@ -6,11 +6,7 @@ mod items;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use gantry_proto::{
-    Failure, Level, StepInfo,
-    event::{Extra, IntentResult},
-    plan::Stage,
-};
+use gantry_proto::{Failure, Level, StepInfo, event::Extra, plan::Stage};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -131,7 +127,8 @@ async fn export(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
     if fact.filename.is_none() {
         let detail = extra([("inspection", json!(fact.id))]);
         let attempted = "beginning the export of the report";
-        let ask = || tower.export_report(&fact.id, &fact.clusters, items::REPORTED);
+        let reported = items::reported();
+        let ask = || tower.export_report(&fact.id, &fact.clusters, &reported);
         let filename = act(cx, "export-report", detail, attempted, ask).await?;
         fact.filename = Some(filename);
         facts.inspection = Some(fact.clone());
@@ -186,12 +183,7 @@ where
     for round in 0.. {
         let intent = cx.intend(call, detail.clone()).await?;
         let asked = tower::unlocked(cx, &mut ask).await?;
-        let result = match &asked {
-            Ok(_) => IntentResult::Done,
-            Err(error) if error.had_no_effect() => IntentResult::Failed,
-            Err(_) => IntentResult::Unknown,
-        };
-        cx.outcome(intent, result, extra([])).await?;
+        cx.outcome(intent, tower::became(&asked), extra([])).await?;
         match asked {
             Ok(made) => return Ok(made),
             Err(error) if round + 1 < TRIES && (error.is_transient() || !error.had_no_effect()) => {

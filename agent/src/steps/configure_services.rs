@@ -1,7 +1,7 @@
 //! What CloudTower needs to work (`flow.md` 5.3 to 5.5): a login, NTP, the licence, and another look at DNS (C18).
 
 use async_trait::async_trait;
-use gantry_proto::{Level, StepInfo, event::IntentResult, result::ServersResult};
+use gantry_proto::{Level, StepInfo, result::ServersResult};
 use serde_json::{Value, json};
 
 use super::{
@@ -83,12 +83,7 @@ async fn set_ntp(cx: &StepCx, planned: &[String]) -> Result<Result<Vec<String>, 
         cx.check()?;
         let intent = cx.intend("updateCloudTowerNtpUrl", extra([("servers", json!(planned))])).await?;
         let set = tower.set_ntp(planned).await;
-        let result = match &set {
-            Ok(_) => IntentResult::Done,
-            Err(error) if error.had_no_effect() => IntentResult::Failed,
-            Err(_) => IntentResult::Unknown,
-        };
-        cx.outcome(intent, result, extra([])).await?;
+        cx.outcome(intent, tower::became(&set), extra([])).await?;
         let told = match set {
             Ok(told) => Ok(told),
             Err(error) if error.had_no_effect() => Err(error),

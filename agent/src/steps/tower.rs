@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gantry_proto::{Failure, Level, error::causes};
+use gantry_proto::{Failure, Level, error::causes, event::IntentResult};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -253,6 +253,15 @@ pub(super) async fn finish_task(cx: &StepCx, attempted: &str, task: Option<&str>
             }
             TaskState::Running => cx.sleep(timing.scaled(TASK_POLL_S)).await?,
         }
+    }
+}
+
+/// What is known of a call that changes something, for the outcome of its intent.
+pub(super) fn became<T>(asked: &Result<T, Error>) -> IntentResult {
+    match asked {
+        Ok(_) => IntentResult::Done,
+        Err(error) if error.had_no_effect() => IntentResult::Failed,
+        Err(_) => IntentResult::Unknown,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The way back (`flow.md` 5): a cluster that we attached is removed from CloudTower, then a datacenter that we made. The
 //! cluster itself is never touched.
 
-use gantry_proto::{Leftover, Level, event::IntentResult};
+use gantry_proto::{Leftover, Level};
 use serde_json::json;
 
 use super::{
@@ -106,12 +106,7 @@ where
         let detail = extra([("id", json!(leftover.id)), ("name", json!(leftover.name)), ("attempt", json!(attempt))]);
         let intent = cx.intend(call, detail).await?;
         let asked = tower::unlocked(cx, &mut ask).await?;
-        let result = match &asked {
-            Ok(_) => IntentResult::Done,
-            Err(error) if error.had_no_effect() => IntentResult::Failed,
-            Err(_) => IntentResult::Unknown,
-        };
-        cx.outcome(intent, result, extra([])).await?;
+        cx.outcome(intent, tower::became(&asked), extra([])).await?;
         match asked {
             Ok(task) => match tower::finish_task(cx, attempted, task.as_deref()).await {
                 Err(StepError::Permanent(failure)) => said = failure.message,
