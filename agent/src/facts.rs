@@ -3,17 +3,20 @@
 //! Each field is one fact: its JSON is journaled as an event whenever it changes, so that the log alone tells what a
 //! job made, here and at the controller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_proto::{
     Failure, JobId, Leftover,
     plan::Stage,
-    result::{NamedId, ServersResult, SetupStatus, UploadResult},
+    result::{NamedId, Operation, ServersResult, SetupStatus, UploadResult},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::fisheye::Vm;
+use crate::{
+    cloudtower::{AlertRule, StoragePolicy},
+    fisheye::Vm,
+};
 
 /// All facts of a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,6 +69,8 @@ pub struct Facts {
     pub datacenter: Option<DatacenterFact>,
     /// The clusters inside CloudTower, by the address under which they are attached (7.4 to 7.6).
     pub clusters: BTreeMap<String, ClusterFact>,
+    /// What was configured in CloudTower, by the clusters' addresses (stage 8).
+    pub config: BTreeMap<String, ConfigFact>,
     /// The inspection of the clusters (stage 9).
     pub inspection: Option<InspectionFact>,
     /// The ISO image that was removed after success (R74).
@@ -233,6 +238,20 @@ pub struct ClusterFact {
     pub failure: Option<Failure>,
 }
 
+/// What was configured in CloudTower for a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConfigFact {
+    /// The default storage policy before it was changed: undo sets it again.
+    pub policy_before: Option<StoragePolicy>,
+    /// The alert rule before it was changed, likewise.
+    pub alert_before: Option<AlertRule>,
+    /// The views and graphs (`view/metric`) that we asked for, answered or not: undo removes them.
+    pub dashboards: BTreeSet<String>,
+    /// What became of each operation, in order.
+    pub operations: Vec<Operation>,
+}
+
 /// An inspection of the clusters by CloudTower.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -329,6 +348,13 @@ impl DatacenterFact {
         let (id, name) = (self.id.clone(), self.name.clone());
         let remedy = format!("delete the datacenter \"{name}\" in CloudTower, if it is there and empty");
         Leftover { kind: "datacenter".to_owned(), id, name, remedy }
+    }
+}
+
+impl ConfigFact {
+    /// Whether there is nothing for an undo.
+    pub fn is_untouched(&self) -> bool {
+        self.policy_before.is_none() && self.alert_before.is_none() && self.dashboards.is_empty()
     }
 }
 

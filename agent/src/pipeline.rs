@@ -6,9 +6,10 @@ use crate::{
     step::Step,
     steps::{
         attach_cluster::AttachCluster, check_cluster_healthy::CheckClusterHealthy, cleanup::Cleanup,
-        configure_network::ConfigureNetwork, configure_services::ConfigureServices, create_vm::CreateVm,
-        finish::Finish, initial_setup::InitialSetup, install::Install, preflight::Preflight, upload_iso::UploadIso,
-        verify_https::VerifyHttps, wait_guest_agent::WaitGuestAgent,
+        cloudtower_config::CloudtowerConfig, configure_network::ConfigureNetwork,
+        configure_services::ConfigureServices, create_vm::CreateVm, finish::Finish, initial_setup::InitialSetup,
+        install::Install, preflight::Preflight, upload_iso::UploadIso, verify_https::VerifyHttps,
+        wait_guest_agent::WaitGuestAgent,
     },
 };
 
@@ -27,6 +28,7 @@ pub const PIPELINE: Pipeline = &[
     &InitialSetup,
     &ConfigureServices,
     &AttachCluster,
+    &CloudtowerConfig,
     &CheckClusterHealthy,
     &Cleanup,
     &Finish,

@@ -17,7 +17,7 @@ use gantry_proto::{
     AgentId, Failure, JobId, JobOutcome, Plan, Redactor, Secret, Secrets, StepInfo,
     plan::{
         CloudTower, Cluster, DefaultNetwork, Deployment, IsoChoice, Network, OtherComponents, RollbackPolicy, Stage,
-        UploadParams, VmShape,
+        TowerConfig, UploadParams, VmShape,
     },
 };
 use jiff::Timestamp;
@@ -367,6 +367,7 @@ fn plan(user: &str, iso: &Path, upload: UploadParams) -> Plan {
             rollback_policy: RollbackPolicy::Keep,
             stages: Stage::usual(),
             further_clusters: Vec::new(),
+            tower_config: TowerConfig::default(),
         },
         sources: BTreeMap::new(),
     }

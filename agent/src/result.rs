@@ -6,9 +6,9 @@ use gantry_proto::{
     Failure, JobResult, Plan, StepId,
     plan::Stage,
     result::{
-        AttachCluster, CheckClusterHealthy, Cleanup, CloudTowerResult, ClusterResult, DeployCloudtower, ErrorRecord,
-        InputsResult, IsoResult, LogsResult, NamedId, NetworkResult, PlanUpdate, SessionResult, TimingsResult,
-        VmResult,
+        AttachCluster, CheckClusterHealthy, Cleanup, CloudTowerResult, CloudtowerConfig, ClusterResult,
+        DeployCloudtower, ErrorRecord, InputsResult, IsoResult, LogsResult, NamedId, NetworkResult, PlanUpdate,
+        SessionResult, TimingsResult, VmResult,
     },
 };
 use serde_json::Value;
@@ -46,6 +46,7 @@ pub fn build(plan: &Plan, facts: &Facts, chunks: &BTreeMap<u64, Chunk>, told: To
     let stages = Stages::of(plan, facts, &told);
     JobResult {
         attach_cluster: stages.reached(Stage::AttachCluster).map(|ended| attach(plan, facts, ended)),
+        cloudtower_config: stages.reached(Stage::CloudtowerConfig).map(|ended| config(plan, facts, ended)),
         check_cluster_healthy: stages.reached(Stage::CheckClusterHealthy).map(|ended| inspection(facts, ended)),
         cleanup: stages.reached(Stage::Cleanup).map(|ended| {
             let (status, error) = ended.told(SUCCESS);
@@ -156,6 +157,12 @@ fn attach(plan: &Plan, facts: &Facts, ended: EndOf<'_>) -> AttachCluster {
         cluster: clusters.first().filter(|first| Some(&first.ip) == addresses.first()).cloned(),
         clusters,
     }
+}
+
+fn config(plan: &Plan, facts: &Facts, ended: EndOf<'_>) -> CloudtowerConfig {
+    let (status, error) = ended.told(SUCCESS);
+    let facts = clusters(plan).into_iter().filter_map(|ip| facts.config.get(&ip));
+    CloudtowerConfig { status, error, operations: facts.flat_map(|fact| fact.operations.clone()).collect() }
 }
 
 fn inspection(facts: &Facts, ended: EndOf<'_>) -> CheckClusterHealthy {

@@ -318,7 +318,7 @@ pub(crate) struct PlanFile {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub(crate) set: Vec<(String, String)>,
     /// What of the journey is made, separated by commas: prepare, deploy_cloudtower, attach_cluster,
-    /// check_cluster_healthy, cleanup [default: prepare,deploy_cloudtower]
+    /// cloudtower_config, check_cluster_healthy, cleanup [default: prepare,deploy_cloudtower]
     #[arg(long, value_name = "STAGES")]
     pub(crate) stages: Option<String>,
 }

@@ -179,6 +179,78 @@ pub struct Deployment {
     /// VIPs of clusters that are attached beside the one that carries the VM, with its user and password.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further_clusters: Vec<Ipv4Addr>,
+    /// What is configured in CloudTower for the clusters.
+    #[serde(default, skip_serializing_if = "TowerConfig::is_usual")]
+    pub tower_config: TowerConfig,
+}
+
+/// What the stage `cloudtower_config` does (`cloudtower.md` 6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TowerConfig {
+    /// The clusters' default storage policy (K1).
+    pub storage_policy: DefaultPolicy,
+    /// Set the thresholds of the alert about the use of space (K2, K3).
+    pub capacity_alert: bool,
+    /// `NOTICE` is never below it, percent.
+    pub alert_notice_floor: u32,
+    /// `CRITICAL`, percent.
+    pub alert_critical: u32,
+    /// Make the dashboards (K4).
+    pub dashboards: bool,
+}
+
+impl Default for TowerConfig {
+    fn default() -> Self {
+        let storage_policy = DefaultPolicy::default();
+        Self { storage_policy, capacity_alert: false, alert_notice_floor: 60, alert_critical: 90, dashboards: true }
+    }
+}
+
+impl TowerConfig {
+    /// Left out of a plan's document: it is the same as before there was a choice.
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A default storage policy that is known (`cloudtower.md` 6). All are thin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DefaultPolicy {
+    #[default]
+    #[serde(rename = "REPLICA_2_THIN_PROVISION")]
+    Replica2,
+    #[serde(rename = "REPLICA_3_THIN_PROVISION")]
+    Replica3,
+    #[serde(rename = "EC_4_2_THIN_PROVISION")]
+    Ec4And2,
+    #[serde(rename = "EC_6_2_THIN_PROVISION")]
+    Ec6And2,
+}
+
+impl DefaultPolicy {
+    /// Every policy with its name.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Replica2, "REPLICA_2_THIN_PROVISION"),
+        (Self::Replica3, "REPLICA_3_THIN_PROVISION"),
+        (Self::Ec4And2, "EC_4_2_THIN_PROVISION"),
+        (Self::Ec6And2, "EC_6_2_THIN_PROVISION"),
+    ];
+
+    /// CloudTower's name of it.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(policy, _)| *policy == self).map_or("", |(_, name)| name)
+    }
+
+    /// Copies, data blocks, parity blocks.
+    pub fn numbers(self) -> (Option<u64>, Option<u64>, Option<u64>) {
+        match self {
+            Self::Replica2 => (Some(2), None, None),
+            Self::Replica3 => (Some(3), None, None),
+            Self::Ec4And2 => (None, Some(4), Some(2)),
+            Self::Ec6And2 => (None, Some(6), Some(2)),
+        }
+    }
 }
 
 /// A stage of the journey (`flow.md` 1), in its order.
@@ -191,6 +263,8 @@ pub enum Stage {
     DeployCloudtower,
     /// Datacenter and clusters inside CloudTower.
     AttachCluster,
+    /// Storage policy, alert and dashboards of the clusters.
+    CloudtowerConfig,
     /// An inspection of the clusters by CloudTower, and its report.
     CheckClusterHealthy,
     /// The ISO image is removed from the cluster (R74).
@@ -199,10 +273,11 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in its order, with the word for it.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Prepare, "prepare"),
         (Self::DeployCloudtower, "deploy_cloudtower"),
         (Self::AttachCluster, "attach_cluster"),
+        (Self::CloudtowerConfig, "cloudtower_config"),
         (Self::CheckClusterHealthy, "check_cluster_healthy"),
         (Self::Cleanup, "cleanup"),
     ];

@@ -16,6 +16,9 @@ pub struct JobResult {
     /// The stage `attach_cluster`; absent when it was not chosen, or not reached.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attach_cluster: Option<AttachCluster>,
+    /// The stage `cloudtower_config`, likewise.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cloudtower_config: Option<CloudtowerConfig>,
     /// The stage `check_cluster_healthy`, likewise.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub check_cluster_healthy: Option<CheckClusterHealthy>,
@@ -97,6 +100,49 @@ pub struct ClusterResult {
     /// Why it is not attached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+/// What the stage `cloudtower_config` leaves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CloudtowerConfig {
+    /// `SUCCESS`, and only then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Why it failed; never beside `status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorRecord>,
+    /// What was to be configured, in order, for each cluster.
+    pub operations: Vec<Operation>,
+}
+
+/// One thing that was to be configured for a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Operation {
+    /// `storage_policy`, `capacity_alert` or `dashboards`.
+    pub name: String,
+    /// The address of the cluster.
+    pub cluster: String,
+    /// What became of it.
+    pub result: OperationResult,
+    /// What exactly, for people.
+    pub detail: String,
+}
+
+/// What became of an [`Operation`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationResult {
+    /// It was changed.
+    Changed,
+    /// It was so before.
+    Unchanged,
+    /// The plan does not want it.
+    Skipped,
+    /// It could not be done.
+    #[default]
+    Failed,
 }
 
 /// What the stage `check_cluster_healthy` leaves (R84).

@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// Sends an operation and gives its `data`. Errors come with status 200, and `data: null` is none.
-    async fn graphql(&self, call: Call, query: &str, variables: Value, auth: Auth) -> Result<Value, Error> {
+    pub(super) async fn graphql(&self, call: Call, query: &str, variables: Value, auth: Auth) -> Result<Value, Error> {
         let body = json!({ "operationName": call.name, "variables": variables, "query": query });
         let answer = match auth {
             Auth::Anonymous => self.post(call, &body, auth).await?,
@@ -119,6 +119,6 @@ impl Client {
     }
 }
 
-fn operation(name: &'static str) -> Call {
+pub(super) fn operation(name: &'static str) -> Call {
     Call { base: GRAPHQL, name, reads: false }
 }

@@ -57,11 +57,11 @@ impl Step for CheckClusterHealthy {
 async fn clusters(cx: &StepCx) -> Result<Vec<String>, StepError> {
     let mut uuids = Vec::new();
     for ip in result::clusters(&cx.plan) {
-        let found = cluster::look(cx, &ip).await?;
-        let Some(uuid) = found.and_then(|found| found.local_id) else {
-            let message = format!("the cluster {ip} cannot be inspected: it is not in CloudTower");
-            let remedy = "attach it first: choose the stage attach_cluster, too";
-            return Err(permanent(story("cluster_not_attached", message, remedy)));
+        let found = cluster::attached(cx, &ip, "inspecting the cluster").await?;
+        let Some(uuid) = found.local_id else {
+            let message = format!("the cluster {ip} cannot be inspected: CloudTower tells no uuid of it");
+            let remedy = "wait until CloudTower shows the cluster's serial, then `ctl retry`";
+            return Err(permanent(story("cluster_without_uuid", message, remedy)));
         };
         uuids.push(uuid);
     }

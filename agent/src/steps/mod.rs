@@ -3,6 +3,7 @@
 pub mod attach_cluster;
 pub mod check_cluster_healthy;
 pub mod cleanup;
+pub mod cloudtower_config;
 mod cluster;
 pub mod configure_network;
 pub mod configure_services;
@@ -16,6 +17,7 @@ pub(crate) mod iso_hash;
 mod job;
 mod place;
 pub mod preflight;
+mod removal;
 mod shell;
 pub(crate) mod story;
 mod tower;

@@ -29,7 +29,7 @@ use gantry_sim::{
 use serde_json::json;
 
 use crate::{
-    attach,
+    attach, configure,
     site::{CHUNK, CHUNKS, CLUSTER, CREATE, Ran, Refuses, Site, UPLOAD, fault},
 };
 
@@ -390,6 +390,18 @@ async fn in_the_undo_of_the_attaching() {
         assert_eq!((site.tower().users.len(), site.tower().organizations.len()), (1, 1), "{what}");
     };
     everywhere(attach::ALL, During::Undo, 2, failing, check).await;
+}
+
+#[tokio::test]
+async fn in_the_configuring() {
+    let check = |site: &Site, ran: &Ran, _: &str| configure::assert_configured(site, ran);
+    everywhere(configure::ALL, During::Step("cloudtower-config"), 8, configure::site, check).await;
+}
+
+#[tokio::test]
+async fn in_the_undo_of_the_configuring() {
+    let check = |site: &Site, ran: &Ran, _: &str| configure::assert_set_back(site, ran, JobOutcome::Failed);
+    everywhere(configure::ALL, During::Undo, 2, configure::failing, check).await;
 }
 
 /// Dies again and again, a little later each time, until the job has ended. Says how it ended, and after how many lives.

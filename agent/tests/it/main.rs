@@ -6,6 +6,7 @@ mod attach;
 mod bench;
 mod canary;
 mod cloudtower;
+mod configure;
 mod controller;
 mod crash;
 mod decide;

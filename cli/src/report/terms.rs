@@ -187,6 +187,7 @@ terms! {
     StepInitialSetup: "Set CloudTower up", "初始化 CloudTower";
     StepConfigureServices: "Configure NTP, licence and DNS", "配置 NTP、许可证与 DNS";
     StepAttachCluster: "Attach the cluster to CloudTower", "将集群关联到 CloudTower";
+    StepCloudtowerConfig: "Configure CloudTower for the cluster", "为集群配置 CloudTower";
     StepCheckClusterHealthy: "Have CloudTower inspect the cluster", "由 CloudTower 巡检集群";
     StepCleanup: "Remove the ISO image", "删除 ISO 镜像";
     StepFinish: "Close the sessions", "关闭会话";
@@ -211,6 +212,7 @@ impl Term {
             "initial-setup" => Self::StepInitialSetup,
             "configure-services" => Self::StepConfigureServices,
             "attach-cluster" => Self::StepAttachCluster,
+            "cloudtower-config" => Self::StepCloudtowerConfig,
             "check-cluster-healthy" => Self::StepCheckClusterHealthy,
             "cleanup" => Self::StepCleanup,
             "finish" => Self::StepFinish,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 use gantry_proto::{
     Secret,
-    plan::{RollbackPolicy, Stage, UploadParams},
+    plan::{RollbackPolicy, Stage, TowerConfig, UploadParams},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -67,6 +67,8 @@ pub struct Defaults {
     pub stages: Vec<Stage>,
     /// VIPs of clusters to attach beside the workbook's, with its user and password.
     pub further_clusters: Vec<Ipv4Addr>,
+    /// What the stage `cloudtower_config` does.
+    pub tower_config: TowerConfigDefaults,
 }
 
 impl Default for Defaults {
@@ -96,7 +98,33 @@ impl Default for Defaults {
             password_policy: PasswordPolicy::default(),
             stages: Stage::usual(),
             further_clusters: Vec::new(),
+            tower_config: TowerConfigDefaults::default(),
         }
+    }
+}
+
+/// What the stage `cloudtower_config` does (`cloudtower.md` 6).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TowerConfigDefaults {
+    /// The clusters' default storage policy. `default`: `REPLICA_2_THIN_PROVISION`.
+    pub storage_policy: String,
+    /// Set the thresholds of the alert about the use of space. `false`.
+    pub capacity_alert: bool,
+    /// The notice is never below it, percent. 60.
+    pub alert_notice_floor: u32,
+    /// The critical alert, percent. 90.
+    pub alert_critical: u32,
+    /// Make the dashboards. `true`.
+    pub dashboards: bool,
+}
+
+impl Default for TowerConfigDefaults {
+    fn default() -> Self {
+        let TowerConfig { storage_policy: _, capacity_alert, alert_notice_floor, alert_critical, dashboards } =
+            TowerConfig::default();
+        let storage_policy = "default".to_owned();
+        Self { storage_policy, capacity_alert, alert_notice_floor, alert_critical, dashboards }
     }
 }
 

@@ -12,12 +12,12 @@ use crate::{
         VM_MEMORY, VM_PROFILE, VM_VCPU,
     },
     input::{Input, State},
+    tower_config,
     values::{self, Reject},
 };
 
 /// Clusters that one job attaches beside its own, at most.
 const CLUSTERS_MAX: usize = 32;
-const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
 const PROFILES: &[(&str, VmProfile)] = &[("high", VmProfile::High), ("low", VmProfile::Low)];
 const POLICIES: &[(&str, RollbackPolicy)] = &[("auto", RollbackPolicy::Auto), ("keep", RollbackPolicy::Keep)];
 
@@ -39,7 +39,7 @@ pub(crate) fn read(input: &mut Input<'_>, defaults: &Defaults) -> Option<Deploym
     });
     let vm_description = value(input, &VM_DESCRIPTION, defaults.vm_description.clone(), values::free_text);
     let mut boolean =
-        |field, setting: bool| value(input, field, setting.to_string(), |text| values::word(text, BOOLEANS));
+        |field, setting: bool| value(input, field, setting.to_string(), |text| values::word(text, values::BOOLEANS));
     let require_guest_tools_in_iso = boolean(&GUEST_TOOLS, defaults.require_guest_tools_in_iso);
     let ntp_failure_is_warning = boolean(&NTP_WARNING, defaults.ntp_failure_is_warning);
     let policy = match defaults.rollback_policy {
@@ -52,6 +52,7 @@ pub(crate) fn read(input: &mut Input<'_>, defaults: &Defaults) -> Option<Deploym
     let further: Vec<String> = defaults.further_clusters.iter().map(Ipv4Addr::to_string).collect();
     let further = (!further.is_empty()).then(|| further.join(", "));
     let further_clusters = optional(input, &FURTHER_CLUSTERS, further, addresses);
+    let tower_config = tower_config::read(input, &defaults.tower_config);
     if !before && input.findings.has_errors() {
         return None;
     }
@@ -74,6 +75,7 @@ pub(crate) fn read(input: &mut Input<'_>, defaults: &Defaults) -> Option<Deploym
         rollback_policy: rollback_policy?,
         stages: stages?,
         further_clusters: further_clusters.unwrap_or_default(),
+        tower_config: tower_config?,
     })
 }
 
@@ -118,7 +120,8 @@ fn vm(input: &mut Input<'_>, defaults: &Defaults) -> Option<VmShape> {
     Some(VmShape { vcpu: u32::try_from(vcpu?).ok()?, memory_bytes: memory? << 30, disk_bytes: disk? << 30 })
 }
 
-fn value<T>(
+/// Settles a value that always has a default.
+pub(crate) fn value<T>(
     input: &mut Input<'_>,
     field: &Field,
     setting: String,

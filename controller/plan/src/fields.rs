@@ -295,7 +295,8 @@ pub(crate) const NTP_WARNING: Field =
 pub(crate) const ROLLBACK: Field = deployment("deployment.rollback_policy", "auto or keep", Default("auto"));
 pub(crate) const STAGES: Field = deployment(
     "deployment.stages",
-    "stages, separated by commas: prepare, deploy_cloudtower, attach_cluster, check_cluster_healthy, cleanup",
+    "stages, separated by commas: prepare, deploy_cloudtower, attach_cluster, cloudtower_config, \
+     check_cluster_healthy, cleanup",
     Default("prepare, deploy_cloudtower"),
 );
 pub(crate) const FURTHER_CLUSTERS: Field = deployment(
@@ -303,6 +304,23 @@ pub(crate) const FURTHER_CLUSTERS: Field = deployment(
     "VIPs of clusters to attach beside the workbook's, with its user and password, separated by commas",
     Optional,
 );
+
+pub(crate) const DEFAULT_POLICY: Field = deployment(
+    "deployment.tower_config.storage_policy",
+    "the clusters' default storage policy: REPLICA_2_THIN_PROVISION, REPLICA_3_THIN_PROVISION, EC_4_2_THIN_PROVISION or \
+     EC_6_2_THIN_PROVISION",
+    Default("default"),
+);
+pub(crate) const CAPACITY_ALERT: Field =
+    deployment("deployment.tower_config.capacity_alert", "true or false", Default("false"));
+pub(crate) const ALERT_FLOOR: Field = deployment(
+    "deployment.tower_config.alert_notice_floor",
+    "a whole number of percent below alert_critical",
+    Default("60"),
+);
+pub(crate) const ALERT_CRITICAL: Field =
+    deployment("deployment.tower_config.alert_critical", "a whole number of percent from 2 to 100", Default("90"));
+pub(crate) const DASHBOARDS: Field = deployment("deployment.tower_config.dashboards", "true or false", Default("true"));
 
 /// Every field, in the order of the help text.
 pub const FIELDS: &[Field] = &[
@@ -358,6 +376,11 @@ pub const FIELDS: &[Field] = &[
     ROLLBACK,
     STAGES,
     FURTHER_CLUSTERS,
+    DEFAULT_POLICY,
+    CAPACITY_ALERT,
+    ALERT_FLOOR,
+    ALERT_CRITICAL,
+    DASHBOARDS,
 ];
 
 /// One column of the host table (`主机规划`, rows [`HOST_FIRST_ROW`] to [`HOST_LAST_ROW`]).

@@ -25,6 +25,7 @@ mod servers;
 mod sources;
 mod text;
 mod tower;
+mod tower_config;
 mod values;
 mod write;
 

@@ -218,6 +218,9 @@ pub(crate) fn whole(text: &str, range: std::ops::RangeInclusive<u64>) -> Result<
     })
 }
 
+/// The words for a switch.
+pub(crate) const BOOLEANS: &[(&str, bool)] = &[("true", true), ("false", false)];
+
 /// One of some words.
 pub(crate) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, Reject> {
     let found = words.iter().find(|(word, _)| text.eq_ignore_ascii_case(word));

@@ -53,6 +53,16 @@ pub(in crate::steps) async fn look(cx: &StepCx, ip: &str) -> Result<Option<Clust
     Ok(others.drain(..).next().or_else(|| removing.drain(..).next()))
 }
 
+/// The cluster in a stage that comes after the attaching: it must be there. `attempted`: what it is needed for.
+pub(in crate::steps) async fn attached(cx: &StepCx, ip: &str, attempted: &str) -> Result<Cluster, StepError> {
+    let found = look(cx, ip).await?.filter(|found| found.state != ConnectState::Removing);
+    found.ok_or_else(|| {
+        let message = format!("{attempted} {ip} is not possible: it is not in CloudTower");
+        let remedy = "attach it first: choose the stage attach_cluster, too";
+        permanent(story("cluster_not_attached", message, remedy))
+    })
+}
+
 /// Waits until a cluster that is being removed is gone.
 pub(super) async fn gone(cx: &StepCx, ip: &str) -> Result<(), StepError> {
     let timing = &cx.settings.timing;

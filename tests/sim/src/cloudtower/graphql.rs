@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::query::Operation;
 use super::rest::ntp_list;
 use super::service::{Service, error_body};
-use super::{NtpAnswer, SecondOrganization, SecondUser, credentials};
+use super::{NtpAnswer, SecondOrganization, SecondUser, configured, credentials};
 
 /// The operation names of `cloudtower.md` that this simulator serves.
 const KNOWN_OPERATIONS: &[&str] = &[
@@ -18,6 +18,9 @@ const KNOWN_OPERATIONS: &[&str] = &[
     "login",
     "updateCloudTowerNtpUrl",
     "deployedLicense",
+    "updateClusterSettings",
+    "globalAlertRules",
+    "updateGlobalAlertRule",
 ];
 /// Root fields that need no token.
 const ANONYMOUS: &[&str] = &["createUser", "createOrganization", "organizations", "userCreated", "login"];
@@ -126,6 +129,10 @@ fn resolve(service: &Service, operation: &Operation, root: &str) -> Result<Value
             let (modes, now) = (service.core.modes(), service.core.clock.elapsed());
             Ok(service.with(|tower| tower.deploys(&modes.tower, now)))
         }
+        "updateClusterSettings" => configured::update_settings(service, operation).map_err(Refusal::from),
+        "globalAlertRules" => Ok(configured::alert_rules(service, operation)),
+        "globalAlertRulesConnection" => Ok(configured::alert_rules_count(service)),
+        "updateGlobalAlertRule" => configured::update_alert_rule(service, operation).map_err(Refusal::from),
         other => Err(Refusal {
             message: format!("Cannot query field \"{other}\" on this type."),
             status: Some(StatusCode::BAD_REQUEST),

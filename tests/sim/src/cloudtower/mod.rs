@@ -2,6 +2,7 @@
 //! how it was installed, only when it opens.
 
 mod clusters;
+mod configured;
 mod credentials;
 mod graphql;
 mod inspector;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::core::Core;
 
 pub use clusters::{Cluster, Connect, Datacenter, SecondCluster, Settings};
+pub use configured::{ClusterAlert, ClusterSettings, Configure, Configured, Graph, View};
 pub use inspector::{Inspection, Inspector};
 pub use service::serve;
 pub use state::{Organization, Task, Token, Tower, User};
@@ -98,6 +100,8 @@ pub struct Modes {
     pub settings: Settings,
     /// A second connection of the same cluster (W15).
     pub second_cluster: SecondCluster,
+    /// How the configuration of a cluster goes (K1 to K4).
+    pub configure: Configure,
     /// How an inspection goes (W18).
     pub inspector: Inspector,
 }
@@ -218,6 +222,7 @@ impl Default for Modes {
             connect: Connect::default(),
             settings: Settings::default(),
             second_cluster: SecondCluster::default(),
+            configure: Configure::default(),
             inspector: Inspector::default(),
         }
     }
@@ -261,6 +266,9 @@ pub fn violations(core: &Core) -> Vec<String> {
         }
         for (id, count) in clusters.into_iter().filter(|(_, count)| *count > 1) {
             found.push(format!("CloudTower of VM {vm} has the cluster {id} {count} times"));
+        }
+        for doubled in tower.configured.doubled() {
+            found.push(format!("CloudTower of VM {vm} has {doubled}"));
         }
     }
     found

@@ -60,8 +60,10 @@ impl Operation {
     /// The value given for a key, wherever it stands: literally in the query, through a variable, or inside one.
     pub(super) fn argument(&self, key: &str) -> Option<Value> {
         let tokens = tokens(&self.query);
-        for window in tokens.windows(4) {
-            if window[0] == key && window[1] == ":" {
+        for (at, window) in tokens.windows(4).enumerate() {
+            // Not where the operation declares a variable of this name.
+            let declared = at > 0 && tokens[at - 1] == "$";
+            if window[0] == key && window[1] == ":" && !declared {
                 return match window[2].as_str() {
                     "$" => self.variables.get(&window[3]).cloned(),
                     "true" => Some(Value::Bool(true)),
@@ -189,6 +191,8 @@ mod tests {
             "mutation m($data: X!) { createUser(data: $data) { id } }",
             json!({"data": {"username": "root", "password": "secret"}}),
         );
+        let declared = operation("query q($skip: Int) { rules(skip: $skip) { id } }", json!({"skip": 50}));
+        assert_eq!(declared.argument("skip"), Some(json!(50)));
         assert_eq!(variable.argument("password"), Some(json!("secret")));
         assert_eq!(variable.argument("encoded"), None);
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::service::{Service, error_body, ok};
 use super::state::TASK_END;
-use super::{CreateRootUser, RestAnswer, clusters, credentials, graphql};
+use super::{CreateRootUser, RestAnswer, clusters, configured, credentials, graphql};
 
 /// Calls that need no token.
 const ANONYMOUS: &[&str] = &["login", "create-root-user"];
@@ -57,6 +57,10 @@ async fn respond(service: &Service, name: &str, headers: &HeaderMap, body: &[u8]
         "delete-datacenter" => change(service, &body, "delete a datacenter", clusters::delete_datacenter),
         "connect-cluster" => change(service, &body, CONNECT, clusters::connect),
         "delete-cluster" => change(service, &body, "delete a cluster", clusters::delete_cluster),
+        "create-view" => change(service, &body, "create a view", configured::create_view),
+        "create-graph" => change(service, &body, "create a graph", configured::create_graph),
+        "delete-view" => change(service, &body, "delete a view", configured::delete_view),
+        "delete-graph" => change(service, &body, "delete a graph", configured::delete_graph),
         _ => read(service, name, &body).map(ok),
     }
 }
@@ -73,6 +77,10 @@ fn read(service: &Service, name: &str, body: &Value) -> Result<Value, Refusal> {
         }
         "get-datacenters" => Ok(filtered(clusters::datacenters(service), body)),
         "get-clusters" => Ok(filtered(clusters::clusters(service), body)),
+        "get-cluster-settings" => configured::settings(service).map(|all| filtered(all, body)).ok_or_else(not_found),
+        "get-hosts" | "get-views" | "get-graphs" => {
+            configured::read(service, name).map(|all| filtered(all, body)).ok_or_else(not_found)
+        }
         "get-users" => {
             let all = service.with(|tower| {
                 let shown = tower.users.iter();

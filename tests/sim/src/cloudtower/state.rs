@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Cluster, Datacenter, Inspection, LicenseMode, Modes, Options};
+use super::{Cluster, Configured, Datacenter, Inspection, LicenseMode, Modes, Options};
 use crate::rng::{Chance, hex};
 use crate::transcript::token_digest;
 
@@ -61,6 +61,8 @@ pub struct Tower {
     pub datacenters: Vec<Datacenter>,
     /// Clusters that were connected, with those that were removed again.
     pub clusters: Vec<Cluster>,
+    /// What is configured for the clusters.
+    pub configured: Configured,
     /// Inspections.
     pub inspections: Vec<Inspection>,
 }
