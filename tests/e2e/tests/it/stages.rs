@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::{quick, quick_with};
 
-const STAGES: &str = "deploy_cloudtower,attach_cluster,check_cluster_healthy,cleanup";
+const STAGES: &str = "deploy_cloudtower,attach_cluster,cloudtower_config,check_cluster_healthy,cleanup";
 
 async fn document(lab: &Lab, job: &str) -> anyhow::Result<Value> {
     lab.ctl_json(&["-o", "json", "result", job]).await
@@ -18,11 +18,15 @@ async fn a_cluster_is_attached_inspected_and_told_of_in_one_job() -> anyhow::Res
     assert_eq!(lab.watch(&job).await?, 0, "{}", lab.logs());
     let result = document(&lab, &job).await?;
     assert_eq!(result["deploy_cloudtower"]["status"], "SERVICE_READY");
-    for stage in ["attach_cluster", "check_cluster_healthy", "cleanup"] {
+    for stage in ["attach_cluster", "cloudtower_config", "check_cluster_healthy", "cleanup"] {
         assert_eq!(result[stage]["status"], "SUCCESS", "{stage}: {result}");
     }
     let cluster = &result["attach_cluster"]["cluster"];
     assert_eq!(cluster["connect_state"], "CONNECTED");
+    let operations = result["cloudtower_config"]["operations"].as_array().cloned().unwrap_or_default();
+    let told: Vec<(&Value, &Value)> = operations.iter().map(|one| (&one["name"], &one["result"])).collect();
+    assert_eq!(told.len(), 3, "{operations:?}");
+    assert_eq!(told[0], (&json!("storage_policy"), &json!("changed")));
     let report = result["check_cluster_healthy"]["path"].as_str().unwrap_or_default().to_owned();
     assert!(lab.agent_data().join("jobs").join(&job).join(report).is_file());
 
