@@ -12,6 +12,7 @@ mod follow;
 mod fuse;
 pub mod many;
 pub mod matrix;
+pub mod modes;
 mod operator;
 mod parts;
 mod run;
@@ -31,6 +32,9 @@ use gantry_sim::{
 pub use fuse::How;
 pub use run::{Ran, run};
 
+/// How much longer than usual every deadline is: one of minutes is a blink at the scale of a run, and a busy machine must
+/// not meet it.
+const PATIENCE: f64 = 60.0;
 /// Name of the VM in the workbook of a run.
 const VM: &str = "cloudtower-sim";
 
@@ -48,8 +52,14 @@ pub struct Scenario {
     pub retried: bool,
     /// What an operator answers when the job asks, once the world is repaired.
     pub answer: &'static str,
+    /// Values that win over the workbook's.
+    pub overrides: &'static [(&'static str, &'static str)],
     /// How it may end.
     pub ends: &'static [End],
+    /// The code of the failure, where only one is right.
+    pub code: Option<&'static str>,
+    /// How much longer than usual the agents' deadlines are.
+    pub patience: f64,
 }
 
 /// Something that happens once the job's log has so many events.
@@ -89,6 +99,8 @@ pub enum End {
     Succeeded,
     /// It failed and everything is removed, but for a complete image.
     FailedAndUndone,
+    /// CloudTower is ready and stays; a later stage failed, and what that one has made is removed.
+    FailedLater,
     /// It was cancelled and everything is removed, but for a complete image.
     CancelledAndUndone,
 }
@@ -114,7 +126,10 @@ impl Scenario {
             moments: Vec::new(),
             retried: false,
             answer: "look-again",
+            overrides: &[],
             ends: &[End::Succeeded],
+            code: None,
+            patience: PATIENCE,
         }
     }
 

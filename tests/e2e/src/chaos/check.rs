@@ -27,7 +27,7 @@ pub(super) async fn check(
     same_as_written(log, &first, &second, off)?;
     let events = log.iter().cloned().map(Event::try_from).collect::<Result<Vec<_>, _>>().context("the log")?;
     one_end_each(&events, row, off)?;
-    result(&events)?;
+    let delivered = result(&events)?;
     for place in [&site.settings.data_dir, &site.second.data_dir, &site.config.data] {
         if place.exists() {
             site.canaries.absent_below(place)?;
@@ -40,6 +40,7 @@ pub(super) async fn check(
         (v1::JobState::Failed, v1::UndoState::Incomplete) if !named.is_empty() => End::FailedAndUndone,
         (v1::JobState::Cancelled, v1::UndoState::Incomplete) if !named.is_empty() => End::CancelledAndUndone,
         (v1::JobState::Succeeded, _) => End::Succeeded,
+        (v1::JobState::Failed, v1::UndoState::RolledBack | v1::UndoState::Nothing) if delivered => End::FailedLater,
         (v1::JobState::Failed, v1::UndoState::RolledBack | v1::UndoState::Nothing) => End::FailedAndUndone,
         (v1::JobState::Cancelled, v1::UndoState::RolledBack | v1::UndoState::Nothing) => End::CancelledAndUndone,
         (state, undo) => {
@@ -47,6 +48,8 @@ pub(super) async fn check(
         }
     };
     ensure!(scenario.ends.contains(&end), "the job ended as {end:?}: {}", why());
+    let code = row.failure.as_ref().map(|failure| failure.code.as_str());
+    ensure!(scenario.code.is_none() || scenario.code == code, "the job failed for another reason: {}", why());
     world(&site.sim, &site.settings, end, &named)?;
     Ok(end)
 }
@@ -74,9 +77,12 @@ pub(super) fn world(sim: &Sim, agent: &Settings, end: End, named: &HashSet<Strin
         .filter(|image| !image.foreign && (image.is_complete() || !named.contains(&image.uuid)))
         .map(|image| image.is_complete())
         .collect();
-    ensure!(vms == usize::from(end == End::Succeeded), "{vms} VMs are there after {end:?}");
+    ensure!(vms == usize::from(matches!(end, End::Succeeded | End::FailedLater)), "{vms} VMs are there after {end:?}");
     ensure!(images.len() <= 1 && images.iter().all(|complete| *complete), "images (complete or not): {images:?}");
-    ensure!(end != End::Succeeded || images.len() == 1, "the job succeeded without an image");
+    ensure!(
+        !matches!(end, End::Succeeded | End::FailedLater) || images.len() == 1,
+        "CloudTower is there without an image"
+    );
     let iso = sha256_of(&agent.iso_dir.join(ISO_NAME))?;
     let stored = world.images.values().filter(|image| !image.foreign).filter_map(|image| image.sha256.clone());
     for sha256 in stored {
@@ -121,16 +127,19 @@ fn one_end_each(events: &[Event], row: &v1::Job, off: bool) -> anyhow::Result<()
     Ok(())
 }
 
-/// The result says `status` exactly when the job succeeded, and `error` exactly when it did not.
-fn result(events: &[Event]) -> anyhow::Result<()> {
+/// The result of the deployment has either `status` or `error`, and `status` whenever the job succeeded. Says whether the
+/// last one has `status`.
+fn result(events: &[Event]) -> anyhow::Result<bool> {
+    let mut delivered = false;
     for event in events {
         let Body::JobFinished { outcome, result, .. } = &event.body else { continue };
         let stage = &result["deploy_cloudtower"];
         let (status, error) = (!stage["status"].is_null(), !stage["error"].is_null());
         let succeeded = *outcome == JobOutcome::Succeeded;
-        ensure!(status == succeeded && error != succeeded, "the result of {outcome:?}: status {status}, error {error}");
+        ensure!(status != error && (status || !succeeded), "the result of {outcome:?}: status {status}, error {error}");
+        delivered = status;
     }
-    Ok(())
+    Ok(delivered)
 }
 
 fn is_end(event: &Event) -> bool {

@@ -26,8 +26,6 @@ use crate::lab::{ISO_NAME, cell_text};
 
 /// Virtual seconds in one real second.
 const SCALE: f64 = 2_000.0;
-/// How much longer than usual every deadline is.
-const PATIENCE: f64 = 60.0;
 /// Bytes of a chunk; the ISO has four of them and one byte more.
 const CHUNK: u64 = 16 << 10;
 /// The controller's port.
@@ -118,7 +116,7 @@ pub(super) fn controller(dir: &Path, net: Network) -> Config {
 }
 
 /// The settings of an agent for this cluster, and its ISO.
-pub(super) fn agent(dir: &Path, name: &str, sim: &Sim, seed: u64) -> anyhow::Result<Settings> {
+pub(super) fn agent(dir: &Path, name: &str, sim: &Sim, (seed, patience): (u64, f64)) -> anyhow::Result<Settings> {
     let mut settings = Settings {
         data_dir: dir.join(name),
         iso_dir: dir.join(format!("{name}-iso")),
@@ -134,7 +132,6 @@ pub(super) fn agent(dir: &Path, name: &str, sim: &Sim, seed: u64) -> anyhow::Res
     settings.cloudtower.port = sim.tower_port();
     settings.precheck.host_ports = vec![sim.fisheye_port()];
     settings.precheck.ping = false;
-    // A deadline of minutes is a blink at this scale: here a busy machine must not meet it.
     let timing = &mut settings.timing;
     for limit in [
         &mut timing.image_proof_limit_s,
@@ -148,7 +145,7 @@ pub(super) fn agent(dir: &Path, name: &str, sim: &Sim, seed: u64) -> anyhow::Res
         &mut timing.ready_limit_s,
         &mut timing.undo_limit_s,
     ] {
-        *limit *= PATIENCE;
+        *limit *= patience;
     }
     timing.https_tries = 200;
     (settings.link.retry_first_ms, settings.link.retry_cap_ms) = (5, 20);

@@ -63,7 +63,7 @@ impl Many {
             };
             let Cluster { sim, workbook } = Cluster::start(&place, Network::new(), seed, change).await?;
             std::fs::write(workbooks.join(format!("{name}.xlsx")), workbook.bytes())?;
-            let mut settings = cluster::agent(&place, "agent", &sim, seed)?;
+            let mut settings = cluster::agent(&place, "agent", &sim, (seed, super::PATIENCE))?;
             (settings.fisheye.stall_timeout_ms, settings.fisheye.request_timeout_ms) = (20_000, 30_000);
             made.push((name, sim, settings));
         }

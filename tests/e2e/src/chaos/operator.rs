@@ -8,7 +8,10 @@ use tonic::{
 };
 use v1::job_service_client::JobServiceClient;
 
-use super::site::{SECOND, Site};
+use super::{
+    Scenario,
+    site::{SECOND, Site},
+};
 use crate::lab::AGENT;
 
 /// No call takes longer.
@@ -58,12 +61,13 @@ impl Operator {
     }
 
     /// Lost: no answer, or no agent yet.
-    pub(super) async fn submit(&mut self, site: &Site, keep: bool) -> anyhow::Result<Asked> {
-        let on_failure = if keep { v1::OnFailure::Keep } else { v1::OnFailure::Undo };
+    pub(super) async fn submit(&mut self, site: &Site, scenario: &Scenario) -> anyhow::Result<Asked> {
+        let on_failure = if scenario.retried { v1::OnFailure::Keep } else { v1::OnFailure::Undo };
         let request = v1::SubmitJobRequest {
             job_id: self.job.to_string(),
             workbook: site.workbook.clone(),
             file_name: "plan.xlsx".to_owned(),
+            overrides: scenario.overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
             on_failure: on_failure.into(),
             agent_id: AGENT.to_owned(),
             ..Default::default()

@@ -80,7 +80,7 @@ async fn carry_out(scenario: &Scenario, crashes: &Crashes, at: &At) -> anyhow::R
     at.set("submitting the job");
     let job = JobId::new();
     let mut operator = Operator::new(&site, job)?;
-    while operator.submit(&site, scenario.retried).await? == Asked::Lost {
+    while operator.submit(&site, scenario).await? == Asked::Lost {
         stage.revive(&site).await?;
         or_death(&stage, sleep(AGAIN)).await;
     }

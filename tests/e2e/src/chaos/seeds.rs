@@ -101,7 +101,8 @@ pub fn made_up(seed: u64) -> (Scenario, Crashes) {
     };
     let name = format!("made up by seed {seed}");
     let answer = "look-again";
-    let scenario = Scenario { name, seed, change: Box::new(change), moments, retried, answer, ends };
+    let scenario =
+        Scenario { name, seed, change: Box::new(change), moments, retried, answer, ends, ..Scenario::happy() };
     (scenario, crashes)
 }
 

@@ -37,8 +37,8 @@ impl Site {
         let (dir, net) = (cluster::directory()?, Network::new());
         let Cluster { sim, workbook } = Cluster::start(dir.path(), net, scenario.seed, &scenario.change).await?;
         let config = cluster::controller(dir.path(), net);
-        let settings = cluster::agent(dir.path(), AGENT, &sim, scenario.seed)?;
-        let second = cluster::agent(dir.path(), SECOND, &sim, scenario.seed)?;
+        let settings = cluster::agent(dir.path(), AGENT, &sim, (scenario.seed, scenario.patience))?;
+        let second = cluster::agent(dir.path(), SECOND, &sim, (scenario.seed, scenario.patience))?;
         let canaries = Canaries::of(&workbook);
         Ok(Self { sim, config, settings, second, canaries, workbook: workbook.bytes(), _dir: dir, line: None })
     }

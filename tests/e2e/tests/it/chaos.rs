@@ -6,6 +6,7 @@ use gantry_e2e::chaos::{
     Scenario,
     campaign::{self, Case, Make},
     matrix::{self, Who},
+    modes,
 };
 
 /// Places of one matrix that are tried.
@@ -112,4 +113,15 @@ async fn random_runs_hold() {
 async fn more_random_runs_hold() {
     // Always the same ones, so that what held once is known to hold still.
     hold((1..=SEEDS).map(Case::made_up).collect()).await;
+}
+
+#[tokio::test]
+async fn the_whole_journey_in_every_mode() {
+    let all = modes::all().unwrap();
+    assert!(all.len() > 100, "{} modes", all.len());
+    let case = |mode: modes::Unusual| Case {
+        scenario: std::sync::Arc::new(move || modes::journey(&mode)),
+        crashes: gantry_e2e::chaos::Crashes::default(),
+    };
+    hold(all.into_iter().map(case).collect()).await;
 }
