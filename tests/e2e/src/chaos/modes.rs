@@ -50,6 +50,7 @@ const ENDS: &[(&str, &str, End, &str)] = &[
     ("/guest/preinstall", "hangs", End::FailedAndUndone, "preinstall_timeout"),
     ("/guest/installer", "fails", End::FailedAndUndone, "installer_failed"),
     ("/guest/installer", "killed", End::FailedAndUndone, "installer_killed"),
+    ("/guest/installer", "silent", End::FailedAndUndone, "installer_timeout"),
     ("/guest/tower_certificate", "another", End::FailedAndUndone, "tower_certificate_differs"),
     ("/guest/tower_certificate", "unreadable", End::FailedAndUndone, "tower_certificate_unconfirmed"),
     ("/tower/ntp_unreachable", "true", End::FailedAndUndone, "ntp_not_set"),
