@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gantry_proto::{
     Body, Event, JobId, JobOutcome, JobView, Sample, TakenOver,
+    eta::{self, Eta, Expected},
     v1::{self, JobState, watch_job_response::Item},
 };
 use jiff::Timestamp;
@@ -54,13 +55,20 @@ pub(crate) struct Known {
     pub(crate) agent: Option<String>,
     /// From which agent the job was moved last, from the log.
     pub(crate) taken_over: Option<TakenOver>,
+    /// What the steps have taken in other jobs.
+    pub(crate) expected: Expected,
 }
 
 impl Known {
     /// Takes in what was heard.
     pub(crate) fn take(&mut self, heard: &Heard) {
         match heard {
-            Heard::Job(job) => self.job = Some((**job).clone()),
+            Heard::Job(job) => {
+                if !job.expected.is_empty() {
+                    self.expected = eta::expected(&job.expected);
+                }
+                self.job = Some((**job).clone());
+            }
             Heard::Event(event) => {
                 if let Body::JobStarted { agent, taken_over, .. } = &event.body {
                     self.agent = Some(agent.to_string());
@@ -71,6 +79,11 @@ impl Known {
             Heard::Sample(sample) => self.view.sample(sample),
             Heard::Broken { .. } | Heard::Back(_) | Heard::End => {}
         }
+    }
+
+    /// How long is left, as far as it can be told.
+    pub(crate) fn eta(&self, now: Timestamp) -> Option<Eta> {
+        self.view.eta(&self.expected, now)
     }
 
     /// What the job cannot decide, as the controller or else the log tells it; `None` unless it waits.

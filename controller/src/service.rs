@@ -63,7 +63,8 @@ impl v1::job_service_server::JobService for OperatorApi {
         let caller = caller(&request)?;
         let row = self.find(&caller, &request.into_inner().job_id).await?;
         let plan = self.jobs.plan(row.id).await?;
-        Ok(Response::new(v1::GetJobResponse { job: Some(self.jobs.describe(&row)), plan }))
+        let job = v1::Job { expected: self.jobs.expected(&row.site).await, ..self.jobs.describe(&row) };
+        Ok(Response::new(v1::GetJobResponse { job: Some(job), plan }))
     }
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<WatchStream>, Status> {

@@ -11,6 +11,7 @@
 
 pub mod audit;
 pub mod error;
+pub mod eta;
 pub mod event;
 pub mod id;
 pub mod join;

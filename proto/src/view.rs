@@ -278,16 +278,6 @@ impl JobView {
         (100.0 * done / total).clamp(0.0, 100.0)
     }
 
-    /// Seconds that are left by the step table and the newest progress; `None` when nothing is running, or so slowly that
-    /// there is no end.
-    pub fn eta_seconds(&self, now: Timestamp) -> Option<f64> {
-        if self.phase != Phase::Running {
-            return None;
-        }
-        let left: f64 = self.steps.iter().map(|step| step.left(now)).sum();
-        left.is_finite().then_some(left)
-    }
-
     /// The step at work, or the one that failed.
     pub fn current(&self) -> Option<&StepView> {
         let at_work = |s: &&StepView| !matches!(s.state, StepState::Waiting | StepState::Done | StepState::Undone);
@@ -373,23 +363,6 @@ impl StepView {
             _ => 0.0,
         }
     }
-
-    /// Seconds that are left of this step.
-    fn left(&self, now: Timestamp) -> f64 {
-        let weight = f64::from(self.info.weight);
-        match self.state {
-            StepState::Waiting | StepState::Retrying => weight,
-            StepState::Running => {
-                if let Some(sample) = self.sample.as_ref().filter(|s| s.per_second > 0.0 && s.total >= s.done) {
-                    return (sample.total - sample.done) as f64 / sample.per_second;
-                }
-                let spent = self.started.map_or(0.0, |at| now.duration_since(at).as_secs_f64());
-                // A step that takes longer than usual is not about to end just because its time is up.
-                (weight - spent).max(weight * 0.05)
-            }
-            _ => 0.0,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -430,14 +403,11 @@ mod tests {
     }
 
     #[test]
-    fn percent_and_eta_come_from_the_step_table_and_the_newest_sample() {
+    fn percent_comes_from_the_step_table_and_the_newest_sample() {
         let mut view = JobView::of(&log(vec![started(), Body::StepStarted { step: "upload-iso".into(), attempt: 1 }]));
         view.sample(&sample(50, 2_000));
         view.sample(&sample(10, 1_999));
         assert_eq!(view.percent(), 37.5);
-        assert_eq!(view.eta_seconds(Timestamp::from_second(2_000).unwrap()), Some(5.0 + 10.0));
-        view.sample(&Sample { per_second: f64::MIN_POSITIVE, ..sample(50, 2_001) });
-        assert_eq!(view.eta_seconds(Timestamp::from_second(2_001).unwrap()), None, "no end in sight");
     }
 
     #[test]

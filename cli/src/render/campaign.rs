@@ -56,7 +56,7 @@ impl AtWork {
             JobState::Queued => Some("waits for its agent"),
             _ => None,
         });
-        Self { step, percent, left: known.view.eta_seconds(now), held }
+        Self { step, percent, left: known.eta(now).map(|eta| eta.seconds), held }
     }
 
     fn words(&self) -> String {

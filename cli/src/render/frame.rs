@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gantry_proto::{
     Sample,
+    eta::Eta,
     v1::{CancelStage, JobState},
     view::{Phase, StepState, StepView},
 };
@@ -119,7 +120,9 @@ impl Scene<'_> {
             StepState::Running => match &step.sample {
                 Some(sample) => measured(sample, spent),
                 None => {
-                    vec![Part(3, format!("usually {}", units::duration(f64::from(step.info.weight)))), Part(0, spent)]
+                    let learned = self.known.expected.get(&step.info.id).map(|time| time.seconds);
+                    let usual = learned.unwrap_or_else(|| f64::from(step.info.weight));
+                    vec![Part(3, format!("usually {}", units::duration(usual))), Part(0, spent)]
                 }
             },
             StepState::Done => vec![Part(0, spent)],
@@ -176,8 +179,9 @@ impl Scene<'_> {
     fn overall(&self) -> String {
         let view = &self.known.view;
         let mut parts = vec![Part(3, bar(view.percent() / 100.0)), Part(0, percent(view.percent()))];
-        if let (Some(left), None) = (view.eta_seconds(self.now), self.broken) {
-            parts.push(Part(1, format!("about {} left", units::about(left))));
+        if let (Some(eta), None) = (self.known.eta(self.now), self.broken) {
+            parts.push(Part(1, format!("about {} left", units::about(eta.seconds))));
+            parts.extend(range(eta).map(|range| Part(4, range)));
         }
         if view.phase == Phase::Undoing {
             parts.push(Part(0, self.paint.warn("undoing")));
@@ -202,6 +206,12 @@ impl Scene<'_> {
         let right: String = parts.iter().map(|part| format!("  {}", part.1)).collect();
         text::cut(format!("{left}{right}").trim_end(), width).into_owned()
     }
+}
+
+/// From when to when, unless that is the same to a reader.
+fn range(eta: Eta) -> Option<String> {
+    let (low, high) = (units::about(eta.low), units::about(eta.high));
+    (low != high).then(|| format!("({low} to {high})"))
 }
 
 /// That the agent is out of contact, which is a state and no failure.

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use gantry_proto::{AgentId, Code, JobId, Redactor, order, v1};
+use gantry_proto::{AgentId, Code, JobId, Redactor, eta, order, v1};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, watch as signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -138,6 +138,19 @@ impl Jobs {
             refusal: row.refusal.clone(),
             question: progress.question.clone(),
             moving_to: row.moving_to.as_ref().map(ToString::to_string).unwrap_or_default(),
+            expected: Vec::new(),
+        }
+    }
+
+    /// What the steps have taken before, at this site or else at all of them. An estimate is a comfort: without it the job
+    /// is told of all the same.
+    pub async fn expected(&self, site: &str) -> Vec<v1::StepTime> {
+        match self.store.step_times(site).await {
+            Ok((at_home, elsewhere)) => eta::to_wire(&eta::learn(at_home.iter().map(pair), elsewhere.iter().map(pair))),
+            Err(error) => {
+                tracing::warn!(site, error = %error, "what steps have taken before cannot be read");
+                Vec::new()
+            }
         }
     }
 
@@ -361,4 +374,8 @@ impl Jobs {
 /// A request's name as it is stored.
 fn short(request: &str) -> String {
     request.chars().take(64).collect()
+}
+
+fn pair((step, seconds): &(String, f64)) -> (&str, f64) {
+    (step, *seconds)
 }

@@ -102,7 +102,9 @@ impl Watcher {
     }
 
     async fn follow(&mut self, jobs: &Jobs, row: JobRow) -> Result<(), End> {
-        self.tell_job(jobs.describe(&row)).await?;
+        let expected = jobs.expected(&row.site).await;
+        let describe = |row: &JobRow| v1::Job { expected: expected.clone(), ..jobs.describe(row) };
+        self.tell_job(describe(&row)).await?;
         let job = row.id;
         loop {
             self.changed.borrow_and_update();
@@ -115,7 +117,7 @@ impl Watcher {
                 self.agent.clone_from(&row.agent);
             }
             let over = row.finished() && self.after >= row.progress.last_seq;
-            self.tell_job(jobs.describe(&row)).await?;
+            self.tell_job(describe(&row)).await?;
             self.tell_sample().await?;
             if over || self.no_follow {
                 return Ok(());

@@ -375,6 +375,8 @@ pub trait Store: Send + Sync + 'static {
     async fn result(&self, id: JobId) -> Result<Option<Vec<u8>>, StoreError>;
     /// At most two jobs whose id begins so, or whose last eight digits are these.
     async fn jobs_beginning(&self, prefix: String) -> Result<Vec<JobId>, StoreError>;
+    /// What steps have taken at a site, and at all others: step and seconds, the newest ones, a bounded number.
+    async fn step_times(&self, site: &str) -> Result<(Vec<(String, f64)>, Vec<(String, f64)>), StoreError>;
     /// Jobs, newest first.
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>, StoreError>;
     /// Where the controller stands with these jobs; unknown ones are left out.

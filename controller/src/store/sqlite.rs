@@ -5,6 +5,7 @@ mod identity;
 mod operations;
 mod rows;
 mod schema;
+mod step_times;
 mod writer;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -175,6 +176,10 @@ impl Store for SqliteStore {
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(|row| rows::job_id(row.try_get(0)?)).collect()
+    }
+
+    async fn step_times(&self, site: &str) -> Result<(Vec<(String, f64)>, Vec<(String, f64)>), StoreError> {
+        step_times::read(&self.readers, site).await
     }
 
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobRow>, StoreError> {

@@ -197,7 +197,10 @@ async fn a_watch_shows_contact_samples_and_the_end() {
             break;
         }
     }
-    assert_eq!(get(&mut client, job).await.percent, 62.5);
+    let known = get(&mut client, job).await;
+    assert_eq!(known.percent, 62.5);
+    let learned: Vec<(&str, u32)> = known.expected.iter().map(|time| (time.step.as_str(), time.runs)).collect();
+    assert_eq!(learned, [("preflight", 1)], "what a step took is known to those who follow");
     drop(agent);
     until(&mut stream, |job| !job.agent_in_contact).await;
 

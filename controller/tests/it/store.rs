@@ -335,6 +335,25 @@ async fn a_refused_start_ends_the_job_and_empties_the_order() {
 }
 
 #[tokio::test]
+async fn what_steps_take_is_kept_by_site_and_only_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let took = |ms: u64| Body::StepSucceeded { step: "preflight".into(), elapsed_ms: ms };
+    let job = stored(&store).await;
+    append(&store, job, 1, vec![started(), step("preflight"), took(2_500)]).await;
+    // Twice is the same as once.
+    append(&store, job, 3, vec![took(2_500)]).await;
+    let (home, elsewhere) = store.step_times("s1").await.unwrap();
+    assert_eq!((home, elsewhere), (vec![("preflight".to_owned(), 2.5)], Vec::new()));
+    let (home, elsewhere) = store.step_times("another").await.unwrap();
+    assert_eq!((home.len(), elsewhere.len()), (0, 1));
+    append(&store, job, 4, (0..1_500).map(took).collect()).await;
+    let (home, _) = store.step_times("s1").await.unwrap();
+    assert_eq!(home.len(), 1_000);
+    assert_eq!(home.iter().map(|(_, seconds)| *seconds).fold(f64::MAX, f64::min), 0.5, "the oldest are gone");
+}
+
+#[tokio::test]
 async fn a_file_of_form_2_is_brought_to_the_newest_and_keeps_its_jobs() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
@@ -345,6 +364,7 @@ async fn a_file_of_form_2_is_brought_to_the_newest_and_keeps_its_jobs() {
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
     let mut connection = sqlx::ConnectOptions::connect(&options).await.unwrap();
     for back in [
+        "DROP TABLE step_times",
         "DROP TABLE audit",
         "DROP TABLE sites",
         "DROP TABLE operators",

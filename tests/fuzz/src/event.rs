@@ -46,8 +46,8 @@ fn take(view: &mut JobView, log: &mut Vec<Event>, wire: v1::Event) {
 fn look(view: &JobView, log: &[Event]) {
     let percent = view.percent();
     assert!((0.0..=100.0).contains(&percent), "{percent}");
-    if let Some(eta) = view.eta_seconds(Timestamp::UNIX_EPOCH) {
-        assert!(eta.is_finite() && eta >= 0.0, "{eta}");
+    if let Some(eta) = view.eta(&Default::default(), Timestamp::UNIX_EPOCH) {
+        assert!(0.0 <= eta.low && eta.low <= eta.seconds && eta.seconds <= eta.high && eta.high.is_finite(), "{eta:?}");
     }
     let row = Progress::of(view);
     assert!((0.0..=100.0).contains(&row.percent) && row.current_share.is_finite());

@@ -104,7 +104,7 @@ const MIGRATIONS: &[&str] = &["
                EXISTS (SELECT 1 FROM orders WHERE job_id = jobs.id AND epoch = jobs.epoch AND kind = 'decide'
                                             AND question = jobs.question_seq AND stage <> 4) AS answered
         FROM jobs LEFT JOIN moves ON moves.job_id = jobs.id AND moves.pending = 1;
-", AUDIT, IDENTITY];
+", AUDIT, IDENTITY, STEP_TIMES];
 
 /// Who did what. Rows are only ever added, each one behind the last: this holds against a slip, the chain of hashes
 /// against intent.
@@ -181,6 +181,16 @@ const IDENTITY: &str = "
     ) STRICT;
     INSERT INTO sites SELECT DISTINCT site, 0, '' FROM agents;
     INSERT INTO enrolled SELECT id, site, 0, 0, 0, '', '', 0 FROM agents;
+";
+
+const STEP_TIMES: &str = "
+    CREATE TABLE step_times (
+        number  INTEGER PRIMARY KEY,
+        site    TEXT NOT NULL,
+        step    TEXT NOT NULL,
+        seconds REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX step_times_of ON step_times (site, number);
 ";
 
 /// Brings the file to the newest form.

@@ -65,6 +65,10 @@ impl Store for FusedStore {
         self.look(self.inner.enrollments()).await
     }
 
+    async fn step_times(&self, site: &str) -> Result<(Vec<(String, f64)>, Vec<(String, f64)>), StoreError> {
+        self.look(self.inner.step_times(site)).await
+    }
+
     async fn sites(&self) -> Result<Vec<SiteRow>, StoreError> {
         self.look(self.inner.sites()).await
     }

@@ -10,6 +10,7 @@ use crate::store::{
     Appended, JobRow, Progress, StoreError, cancel_stage,
     sqlite::{
         rows::{self, signed},
+        step_times,
         writer::{Group, Operation},
     },
 };
@@ -73,6 +74,7 @@ impl Group<'_> {
                 .execute(&mut *self.connection)
                 .await?;
         }
+        step_times::keep(&mut *self.connection, &row.site, events.iter().map(|(_, event)| event)).await?;
         let folded: Vec<Event> = events.iter().map(|(_, event)| event.clone()).collect();
         let asked = row.cancel;
         let (progress, cancel, result) = self
