@@ -17,6 +17,8 @@ pub(crate) mod plan;
 pub(crate) mod question;
 pub(crate) mod screen;
 pub(crate) mod table;
+pub(crate) mod tail;
+pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod units;
 pub(crate) mod words;

@@ -11,6 +11,7 @@ use crate::{
         json,
         lines::{Line, Teller},
         screen::Screen,
+        terminal::Key,
     },
 };
 
@@ -62,15 +63,30 @@ impl Show {
     }
 
     /// Time has passed.
-    pub(crate) fn tick(&self, known: &Known) {
-        if let How::Screen(screen) = &self.how {
+    pub(crate) fn tick(&mut self, known: &Known) {
+        if let How::Screen(screen) = &mut self.how {
             screen.draw(known);
         }
     }
 
+    /// The next key that is pressed; never comes where nothing listens to keys.
+    pub(crate) async fn key(&mut self) -> Key {
+        match &mut self.how {
+            How::Screen(screen) => screen.key().await,
+            How::Lines(_) | How::Ndjson(_) => std::future::pending().await,
+        }
+    }
+
+    /// Does what a key says.
+    pub(crate) fn pressed(&mut self, key: Key, known: &Known) {
+        if let How::Screen(screen) = &mut self.how {
+            screen.pressed(key, known);
+        }
+    }
+
     /// Nothing more will be heard.
-    pub(crate) fn end(&self, known: &Known) {
-        if let How::Screen(screen) = &self.how {
+    pub(crate) fn end(&mut self, known: &Known) {
+        if let How::Screen(screen) = &mut self.how {
             screen.end(known);
         }
     }

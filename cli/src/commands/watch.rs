@@ -4,6 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use gantry_proto::JobId;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Cx;
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     render::{
         ending::{Detail, Ending},
         json, question,
+        terminal::Key,
     },
     show::Show,
 };
@@ -63,6 +65,7 @@ enum End {
 async fn listen(follow: &mut Follow, known: &mut Known, show: &mut Show) -> Result<End, Failure> {
     let mut tick = tokio::time::interval(TICK);
     let mut interrupt = pin!(tokio::signal::ctrl_c());
+    let mut ended = pin!(asked_to_end());
     loop {
         let heard = {
             let mut next = pin!(follow.next());
@@ -71,6 +74,11 @@ async fn listen(follow: &mut Follow, known: &mut Known, show: &mut Show) -> Resu
                     biased;
                     // Where no handler can be set, the default one ends the process, which detaches too.
                     Ok(()) = &mut interrupt => return Ok(End::Detached),
+                    () = &mut ended => return Ok(End::Detached),
+                    key = show.key() => match key {
+                        Key::Detach => return Ok(End::Detached),
+                        key => show.pressed(key, known),
+                    },
                     heard = &mut next => break heard?,
                     _ = tick.tick() => show.tick(known),
                 }
@@ -84,6 +92,16 @@ async fn listen(follow: &mut Follow, known: &mut Known, show: &mut Show) -> Resu
             Heard::Job(_) if known.needs_operator() => return Ok(End::NeedsOperator),
             _ => {}
         }
+    }
+}
+
+/// The terminal is closed, or the process is to end: in either case the terminal has to be given back first.
+async fn asked_to_end() {
+    let (hangup, terminate) = (signal(SignalKind::hangup()), signal(SignalKind::terminate()));
+    let (Ok(mut hangup), Ok(mut terminate)) = (hangup, terminate) else { return std::future::pending().await };
+    tokio::select! {
+        _ = hangup.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 

@@ -9,6 +9,7 @@ use gantry_proto::{
     view::{Phase, StepState, StepView},
 };
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{jobs, paint::Paint, question, text, units, words};
 use crate::follow::Known;
@@ -17,6 +18,8 @@ use crate::follow::Known;
 const WIDEST: usize = 110;
 /// Cells of a bar.
 const BAR: usize = 14;
+/// Lines of the installer's log below its step.
+const TAIL: usize = 4;
 
 /// What a picture is made of.
 pub(crate) struct Scene<'a> {
@@ -104,9 +107,12 @@ impl Scene<'_> {
         let title = if step.state == StepState::Waiting { paint.dim(&title) } else { title };
         let mut lines = vec![self.compose(&format!("{sign} {title}"), self.parts(step))];
         if matches!(step.state, StepState::Running | StepState::Undoing)
-            && let Some(said) = step.sample.as_ref().map(|sample| text::clean(&sample.text)).filter(|t| !t.is_empty())
+            && let Some(sample) = &step.sample
         {
-            lines.push(paint.dim(&text::cut(&format!("    {said}"), self.width())));
+            let said = said(sample);
+            lines.extend(
+                said.iter().map(|said| paint.dim(&text::cut(&format!("    {}", text::clean(said)), self.width()))),
+            );
         }
         lines
     }
@@ -205,6 +211,18 @@ impl Scene<'_> {
         let left = text::column(left, width.saturating_sub(taken(&parts)));
         let right: String = parts.iter().map(|part| format!("  {}", part.1)).collect();
         text::cut(format!("{left}{right}").trim_end(), width).into_owned()
+    }
+}
+
+/// What is going on: the last lines of the installer's log, or else the one line of the sample.
+fn said(sample: &Sample) -> Vec<&str> {
+    let tail = sample.extra.get("tail").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let tail: Vec<&str> = tail.filter(|line| !line.is_empty()).collect();
+    let tail = &tail[tail.len().saturating_sub(TAIL)..];
+    if tail.is_empty() {
+        Some(sample.text.as_str()).filter(|text| !text.is_empty()).into_iter().collect()
+    } else {
+        tail.to_vec()
     }
 }
 

@@ -22,6 +22,8 @@ use crate::{
 
 /// Longest progress text, characters (`flow.md` 4.5).
 const TEXT_MAX: usize = 200;
+/// The installer's last lines that go along with a progress.
+const TOLD_LINES: usize = 5;
 /// Longest line in a failure's detail, characters.
 const DETAIL_LINE_MAX: usize = 500;
 /// After the success text the process may go on for so long (seconds at scale 1) before it is left alone.
@@ -180,7 +182,11 @@ impl Follow {
         let total = u64::from(WEIGHT);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "seconds, positive and small")]
         let done = (elapsed as u64).min(total - 1);
-        let extra = extra([("elapsed", json!(elapsed.round())), ("log_bytes", json!(self.offset))]);
+        let cut = |line: &String| -> String { cx.redactor.text(line).chars().take(TEXT_MAX).collect() };
+        let tail = self.reader.tail();
+        let tail: Vec<String> = tail[tail.len().saturating_sub(TOLD_LINES)..].iter().map(cut).collect();
+        let extra =
+            extra([("elapsed", json!(elapsed.round())), ("log_bytes", json!(self.offset)), ("tail", json!(tail))]);
         cx.progress(Progress { done, total, unit: "seconds", per_second: 0.0, text, extra });
     }
 
