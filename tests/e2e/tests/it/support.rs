@@ -88,7 +88,7 @@ pub(crate) fn unpacked(path: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>>
         let mut file = zip.by_index(index)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        files.insert(file.name().to_owned(), bytes);
+        files.insert(file.name()?.into_owned(), bytes);
     }
     Ok(files)
 }
