@@ -8,7 +8,7 @@ use crate::{
     args::{Explain, Format},
     exit::Failure,
     language,
-    render::reason as render,
+    render::{reason as render, text},
 };
 
 /// Explains one code, or lists all of them.
@@ -23,7 +23,8 @@ pub(crate) fn run(cx: &Cx, args: &Explain) -> Result<(), Failure> {
             Format::Ndjson => reason::pages().try_for_each(|page| cx.out.json(&render::row(page, lang))),
         };
     };
-    let Some(page) = reason::page(code.trim()) else { return Err(unknown(code)) };
+    let code = text::clean(code.trim());
+    let Some(page) = reason::page(&code) else { return Err(unknown(&code)) };
     match cx.out.format {
         Format::Table => cx.out.text(&render::page(page, lang, cx.out.paint, cx.out.columns())),
         Format::Json | Format::Ndjson => cx.out.json(&render::document(page, lang)),
