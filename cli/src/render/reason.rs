@@ -94,3 +94,23 @@ fn put(out: &mut String, name: &str, value: &str, columns: usize) {
         out.push('\n');
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_page_fits_a_terminal_in_both_languages() {
+        for page in reason::pages() {
+            for lang in [Lang::Zh, Lang::En] {
+                let shown = super::page(page, lang, Paint::PLAIN, 80);
+                let mut lines = shown.lines();
+                assert!(lines.next().is_some_and(|head| head.starts_with(page.code)), "{shown}");
+                assert!(lines.all(|line| text::width(line) <= 80), "{shown}");
+                assert!(shown.contains("1. ") && !shown.contains('\t'), "{shown}");
+            }
+        }
+        assert_eq!(command("vm_gone").as_deref(), Some("ctl explain vm_gone"));
+        assert_eq!(command("from_a_newer_agent"), None);
+    }
+}
