@@ -44,14 +44,14 @@ fn of(page: &Page, lang: Lang) -> &Text {
 pub(crate) fn page(page: &Page, lang: Lang, paint: Paint, columns: usize) -> String {
     let (words, told) = (words(lang), of(page, lang));
     let mut out = format!("{}  {}\n\n", paint.head(page.code), told.title);
-    put(&mut out, words.cause, told.cause, columns);
-    put(&mut out, words.evidence, told.evidence, columns);
+    put(&mut out, words.cause, "", told.cause, columns);
+    put(&mut out, words.evidence, "", told.evidence, columns);
     for (index, step) in told.remedy.iter().enumerate() {
         let name = if index == 0 { words.remedy } else { "" };
-        put(&mut out, name, &format!("{}. {step}", index + 1), columns);
+        put(&mut out, name, &format!("{}. ", index + 1), step, columns);
     }
     if !page.see.is_empty() {
-        put(&mut out, words.see, &page.see.join(", "), columns);
+        put(&mut out, words.see, "", &page.see.join(", "), columns);
     }
     out
 }
@@ -85,12 +85,13 @@ pub(crate) fn command(code: &str) -> Option<String> {
     reason::page(code).map(|page| format!("ctl explain {}", page.code))
 }
 
-/// A name and its text beside it. Chinese letters take two columns.
-fn put(out: &mut String, name: &str, value: &str, columns: usize) {
-    for (index, line) in text::wrap(value, columns.saturating_sub(LEFT).max(20)).iter().enumerate() {
-        let name = if index == 0 { name } else { "" };
+/// A name and its text beside it, behind a mark that stands out. Chinese letters take two columns.
+fn put(out: &mut String, name: &str, mark: &str, value: &str, columns: usize) {
+    let room = columns.saturating_sub(LEFT + mark.len()).max(20);
+    for (index, line) in text::wrap(value, room).iter().enumerate() {
+        let (name, mark) = if index == 0 { (name, mark.to_owned()) } else { ("", " ".repeat(mark.len())) };
         let left = text::column(&format!("  {name}"), LEFT);
-        out.push_str(format!("{left}{line}").trim_end());
+        out.push_str(format!("{left}{mark}{line}").trim_end());
         out.push('\n');
     }
 }
