@@ -5,6 +5,7 @@ mod audit;
 mod campaign;
 mod outcome;
 mod rate;
+mod reasons;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,6 +18,7 @@ pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
 pub(crate) use campaign::{CampaignCommand, CampaignOf, CampaignRun};
 pub(crate) use outcome::{JobResult, Lang, Report};
 use rate::{in_flight, rate};
+pub(crate) use reasons::{Bundle, Explain};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -248,6 +250,12 @@ Examples:
     /// Write the hand-over report of a job: what was planned, made and seen, by whom and how long it took
     #[command(after_help = outcome::REPORT_HELP)]
     Report(Report),
+    /// Explain a code: its cause, where it shows and what to do; needs no controller
+    #[command(after_help = reasons::EXPLAIN_HELP)]
+    Explain(Explain),
+    /// Collect all there is about a job in one archive, without secrets, for whoever looks into it
+    #[command(after_help = reasons::BUNDLE_HELP)]
+    Bundle(Bundle),
     /// List the agents and the ISO files that they offer
     #[command(after_help = "\
 Examples:

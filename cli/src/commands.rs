@@ -3,11 +3,13 @@
 mod agent;
 mod agents;
 mod audit;
+mod bundle;
 mod campaign;
 mod cancel;
 mod completions;
 mod decide;
 mod deploy;
+mod explain;
 mod hold;
 mod jobs;
 mod operator;
@@ -71,6 +73,8 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Sweep(args) => sweep::run(&cx, &args).await,
         Command::Result(args) => result::run(&cx, args).await,
         Command::Report(args) => report::run(&cx, args).await,
+        Command::Explain(args) => explain::run(&cx, &args),
+        Command::Bundle(args) => bundle::run(&cx, args).await,
         Command::Agents(args) => agents::run(&cx, args).await,
         Command::Agent(command) => agent::run(&cx, command).await,
         Command::Operator(command) => operator::run(&cx, command).await,

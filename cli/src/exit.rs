@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, io};
 
-use crate::render::{paint::Paint, text};
+use crate::render::{paint::Paint, reason, text};
 
 /// What the process says to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +50,15 @@ pub(crate) struct Story {
     pub(crate) causes: Vec<String>,
     /// What to do, one sentence each.
     pub(crate) remedies: Vec<String>,
+    /// The command that explains it, when it has a code.
+    pub(crate) more: Option<String>,
 }
 
 impl Failure {
     /// A failure without causes or remedies yet.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self::Story(Box::new(Story { exit, message: message.into(), causes: Vec::new(), remedies: Vec::new() }))
+        let (message, causes, remedies) = (message.into(), Vec::new(), Vec::new());
+        Self::Story(Box::new(Story { exit, message, causes, remedies, more: None }))
     }
 
     /// The command line, the profile or the job id is wrong.
@@ -75,6 +78,14 @@ impl Failure {
     pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
         if let Self::Story(story) = &mut self {
             story.remedies.push(remedy.into());
+        }
+        self
+    }
+
+    /// With the command that explains this code, when there is a page.
+    pub(crate) fn explained(mut self, code: &str) -> Self {
+        if let Self::Story(story) = &mut self {
+            story.more = reason::command(code);
         }
         self
     }
@@ -103,6 +114,9 @@ impl Failure {
         }
         for remedy in &story.remedies {
             let _ = writeln!(out, "  to do:   {}", text::clean(remedy));
+        }
+        if let Some(more) = &story.more {
+            let _ = writeln!(out, "  more:    {more}");
         }
         out
     }

@@ -4,12 +4,14 @@
 //! stdout carries results, stderr everything else; `exit.rs` has every exit code.
 
 mod args;
+mod bundle;
 mod campaign;
 mod client;
 mod commands;
 mod exit;
 mod follow;
 mod jobref;
+mod language;
 mod outfile;
 mod output;
 mod probe;
@@ -126,6 +128,8 @@ fn name(command: &Command) -> &'static str {
         Command::Sweep(_) => "ctl sweep",
         Command::Result(_) => "ctl result",
         Command::Report(_) => "ctl report",
+        Command::Explain(_) => "ctl explain",
+        Command::Bundle(_) => "ctl bundle",
         Command::Agents(_) => "ctl agents",
         Command::Agent(AgentCommand::Token(_)) => "ctl agent token",
         Command::Agent(AgentCommand::Approve { .. }) => "ctl agent approve",

@@ -49,7 +49,7 @@ pub(crate) fn refused(url: &str, what: &str, status: &Status) -> Failure {
         return refusal.failure(url);
     }
     let Some(code) = Code::of(status) else { return refused_by_status(url, what, status) };
-    let failure = Failure::new(exit_of(code), message(status));
+    let failure = Failure::new(exit_of(code), message(status)).explained(code.word());
     // A controller that names a command to run has said what to do.
     if status.message().contains('`') {
         return failure;

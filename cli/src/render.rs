@@ -15,6 +15,7 @@ pub(crate) mod live;
 pub(crate) mod paint;
 pub(crate) mod plan;
 pub(crate) mod question;
+pub(crate) mod reason;
 pub(crate) mod screen;
 pub(crate) mod table;
 pub(crate) mod tail;

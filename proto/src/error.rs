@@ -78,6 +78,11 @@ impl Code {
         Self::row(self).1
     }
 
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().map(|row| row.0)
+    }
+
     /// A status with this code and a message for people.
     pub fn status(self, message: impl Into<String>) -> Status {
         let mut status = Status::new(Self::row(self).2, message);

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod order;
 pub mod plan;
 pub mod problem;
+pub mod reason;
 pub mod redact;
 pub mod result;
 pub mod retry;

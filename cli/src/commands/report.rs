@@ -46,7 +46,7 @@ pub(crate) async fn run(cx: &Cx, args: Args) -> Result<(), Failure> {
 }
 
 /// What the audit log has about the job, or why this operator does not get it: that is no reason to have no report.
-async fn audit(client: &Client, id: JobId) -> Result<Result<Vec<Record>, String>, Failure> {
+pub(super) async fn audit(client: &Client, id: JobId) -> Result<Result<Vec<Record>, String>, Failure> {
     let request =
         v1::ListAuditRequest { limit: RECORDS_MAX, newest: true, job_id: id.to_string(), ..Default::default() };
     let asked = async { Records::ask(client, request).await?.all().await };

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use gantry_proto::{Failure, JobOutcome, Leftover, Level, UndoState, view::StepView};
 use serde_json::Value;
 
-use super::{json, lines, paint::Paint, text, units, words};
+use super::{json, lines, paint::Paint, reason, text, units, words};
 use crate::{exit::Exit, follow::Known};
 
 /// The end of a job.
@@ -78,6 +78,11 @@ impl<'a> Ending<'a> {
             && let Some(job) = &self.known.job
         {
             let _ = writeln!(out, "  {:<11}ctl show {}", "more", job.job_id);
+        }
+        if self.outcome == JobOutcome::Failed
+            && let Some(command) = self.failure.as_ref().and_then(|failure| reason::command(&failure.code))
+        {
+            let _ = writeln!(out, "  {:<11}{command}", "more");
         }
         out
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use gantry_proto::{Problem, Severity, Verdict};
 
-use super::{paint::Paint, text, words};
+use super::{paint::Paint, reason, text, words};
 
 /// All findings, with a verdict at the top.
 pub(crate) fn text(file: &str, verdict: Verdict, problems: &[Problem], paint: Paint, columns: usize) -> String {
@@ -17,6 +17,12 @@ pub(crate) fn text(file: &str, verdict: Verdict, problems: &[Problem], paint: Pa
             let _ = writeln!(out, "\n{}", paint.head(&text::clean(name)));
         }
         finding(&mut out, problem, paint, columns);
+    }
+    // The code is the last word of a finding's first line.
+    if let Some(first) = problems.iter().find(|problem| problem.severity == Severity::Error)
+        && let Some(command) = reason::command(&first.code)
+    {
+        let _ = writeln!(out, "\nmore: {command}, and so for each code");
     }
     out
 }

@@ -2,7 +2,7 @@
 
 use gantry_proto::{StepId, v1};
 
-use super::{ending::block, lines};
+use super::{ending::block, lines, reason};
 use crate::{
     exit::{Exit, Failure},
     follow::Known,
@@ -21,6 +21,9 @@ pub(crate) fn text(job_id: &str, asked: &v1::OperatorQuestion, known: &Known, co
         failure.causes.iter().filter(|cause| **cause != failure.message).for_each(|cause| row("because", cause));
         if !failure.remedy.is_empty() {
             row("to do", &failure.remedy);
+        }
+        if let Some(command) = reason::command(&failure.code) {
+            row("more", &command);
         }
     }
     for choice in &asked.choices {
@@ -43,6 +46,7 @@ pub(crate) fn failure(job_id: &str, asked: Option<&v1::OperatorQuestion>) -> Fai
         for cause in why.causes.iter().filter(|cause| **cause != why.message) {
             failure = failure.because(cause);
         }
+        failure = failure.explained(&why.code);
     }
     for choice in &asked.choices {
         failure = failure.remedy(format!("{} ({}): {}", choice.id, choice.text, command(job_id, &choice.id)));

@@ -141,7 +141,7 @@ async fn the_failure_budget_stops_it_and_a_retry_lets_it_go_on() {
     let ran = campaign(&fake, &dir, "run", &options).await;
     assert_eq!((ran.code, fake.begun().len()), (4, 5), "{ran:?}");
     assert!(ran.err.contains("failure budget is spent") && ran.err.contains("ctl retry JOB"), "{}", ran.err);
-    assert!(ran.err.contains("s03: job") && ran.out.contains("upload_stalled"), "{ran:?}");
+    assert!(ran.err.contains("s03: job") && ran.out.contains("fisheye_unreliable"), "{ran:?}");
     // Nothing has changed, so nothing begins.
     let ran = campaign(&fake, &dir, "run", &["-o", "json"]).await;
     assert_eq!((ran.code, &ran.json()["ended"], fake.begun().len()), (4, &json!("failure_budget"), 5));

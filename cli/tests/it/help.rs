@@ -32,6 +32,8 @@ async fn every_command_has_help_with_examples() {
         "sweep",
         "result",
         "report",
+        "explain",
+        "bundle",
         "agents",
         "agent",
         "agent token",

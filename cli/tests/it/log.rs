@@ -52,7 +52,7 @@ pub(crate) fn failed(step: &str, attempt: u32, will_retry: bool) -> Body {
 
 pub(crate) fn failure() -> Failure {
     Failure {
-        code: "upload_stalled".into(),
+        code: "fisheye_unreliable".into(),
         message: "chunk 17 of the ISO could not be sent to https://192.0.2.10".into(),
         causes: vec!["no progress for 30 s".into(), "connection reset by peer".into()],
         remedy: "check the way from the bastion to the cluster VIP, then deploy again: the ISO goes on where it was"

@@ -5,6 +5,7 @@
 mod access;
 mod again;
 mod audit;
+mod bundle;
 mod campaign;
 mod decide;
 mod deploy;

@@ -22,7 +22,7 @@ async fn a_report_is_a_page_or_a_document_on_stdout_or_in_a_file() {
     assert_eq!(document["form"], "gantry.report/1");
     assert_eq!((&document["outcome"], &document["job"]["submitted_by"]), (&json!("succeeded"), &json!("ops")));
     assert_eq!(document["steps"][1]["attempts"], 2);
-    assert_eq!(document["attempts"]["entries"][0]["code"], "upload_stalled");
+    assert_eq!(document["attempts"]["entries"][0]["code"], "fisheye_unreliable");
     assert_eq!(document["warnings"]["entries"].as_array().map(Vec::len), Some(1));
     assert_eq!(document["versions"]["agents"][0]["version"], "0.1.0");
     assert_eq!(document["licence"]["type"], "TRIAL");

@@ -20,7 +20,7 @@ fn campaign() -> Campaign {
     let mut state = State::new(&Endpoint { url, server_name, ca, cert, key: Secret::new("") });
     let stages = [
         ("shanghai-1", ended(JobOutcome::Succeeded, None, false)),
-        ("beijing-2", ended(JobOutcome::Failed, Some("upload_stalled"), false)),
+        ("beijing-2", ended(JobOutcome::Failed, Some("fisheye_unreliable"), false)),
         ("wuhan", ended(JobOutcome::Failed, Some("installer_failed"), true)),
         ("chengdu", ended(JobOutcome::Cancelled, None, false)),
         ("xian", Stage::Refused { message: "no agent of site xian".to_owned() }),

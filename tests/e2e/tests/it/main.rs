@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
 mod again;
+mod bundle;
 mod campaign;
 mod cancel;
 mod chaos;
@@ -15,6 +16,7 @@ mod line;
 mod moving;
 mod openssh;
 mod proxied;
+mod reasons;
 mod refused;
 mod secrets;
 mod stages;

@@ -12,7 +12,7 @@ use gantry_sim::workbook::Workbook;
 use prost::Message as _;
 use serde_json::{Value, json};
 
-use crate::support::{quick, vms};
+use crate::support::{quick, unpacked, vms};
 
 /// A secret of its own in every secret cell.
 const SECRETS: [(&str, &str); 7] = [
@@ -98,6 +98,13 @@ async fn search(
         assert!(told == Some(0) || shows_the_end && told == Some(exit), "{args:?}: {}", gantry_e2e::lab::text(&output));
         canaries.absent(&format!("ctl {args:?}"), &output.stdout)?;
         canaries.absent(&format!("ctl {args:?}"), &output.stderr)?;
+    }
+    let bundle = lab.dir().join(format!("bundle-{exit}-{orders}.zip"));
+    let output = lab.ctl(&["bundle", job, "--out", &bundle.to_string_lossy(), "-o", "json"]).await?;
+    assert!(output.status.success(), "{}", gantry_e2e::lab::text(&output));
+    canaries.absent("ctl bundle", &output.stdout)?;
+    for (name, bytes) in unpacked(&bundle)? {
+        canaries.absent(&format!("{name} of the bundle"), &bytes)?;
     }
     let messages = recorder.messages()?;
     let sealed = |message: &&Vec<u8>| {

@@ -1,6 +1,6 @@
 //! What several of the tests need: quick labs, the order of the transcript, digests.
 
-use std::{fs, io::Read as _, path::Path};
+use std::{collections::BTreeMap, fs, io::Read as _, path::Path};
 
 use anyhow::Context as _;
 use gantry_e2e::{Lab, LabOptions};
@@ -78,4 +78,17 @@ pub(crate) async fn events(lab: &Lab, job: &str) -> anyhow::Result<Vec<Value>> {
 /// The event inside one line of `watch -o ndjson`; `None` for samples and snapshots.
 pub(crate) fn event_of(item: &Value) -> Option<Value> {
     [Some(item), item.get("event"), item.get("item")].into_iter().flatten().find(|v| v.get("seq").is_some()).cloned()
+}
+
+/// The files of an archive.
+pub(crate) fn unpacked(path: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let mut zip = zip::ZipArchive::new(fs::File::open(path)?)?;
+    let mut files = BTreeMap::new();
+    for index in 0..zip.len() {
+        let mut file = zip.by_index(index)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        files.insert(file.name()?.into_owned(), bytes);
+    }
+    Ok(files)
 }
