@@ -29,6 +29,7 @@ use crate::{
     cloudtower,
     config::Settings,
     executor::{self, Ended, Job},
+    diff::Diff,
     facts::{Facts, ImageState, IsoFact},
     fisheye, guest,
     iso::{self, Digests, Found, HashError, Identity, Inventory},
@@ -251,6 +252,11 @@ impl Step for TakeIso {
         facts.upload = None;
         facts.iso = Some(iso);
         cx.save(facts).await
+    }
+
+    /// An upload by hand is not surveyed.
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
     }
 }
 

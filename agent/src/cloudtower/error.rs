@@ -33,6 +33,12 @@ impl Call {
     pub fn method(self) -> Method {
         if self.reads { Method::GET } else { Method::POST }
     }
+
+    /// Whether it changes nothing but the caller's own session. Most reads are a `POST`, told apart by their name.
+    pub fn only_looks(self) -> bool {
+        let asks = ["login", "checkTowerIsSetup", "deployedLicense"];
+        self.reads || self.name.starts_with("get-") || asks.contains(&self.name)
+    }
 }
 
 impl fmt::Display for Call {
@@ -71,6 +77,9 @@ pub enum ErrorKind {
     /// Nobody has logged in.
     #[error("nobody is logged in")]
     NotLoggedIn,
+    /// Nothing was sent: who only looks does not make this call.
+    #[error("this call changes something, and a survey only looks")]
+    OnlyLooks,
 }
 
 /// A refusal in the service's own words.

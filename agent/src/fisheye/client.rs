@@ -46,6 +46,8 @@ pub struct Client {
     current: AtomicUsize,
     /// Server's clock minus ours, seconds, as last seen.
     skew: Mutex<Option<i64>>,
+    /// Nothing is sent that could change anything.
+    only_looks: bool,
 }
 
 /// A request, ready to be sent any number of times.
@@ -111,7 +113,21 @@ impl Client {
             endpoints,
             current: AtomicUsize::new(0),
             skew: Mutex::default(),
+            only_looks: false,
         }
+    }
+
+    /// The same, that sends nothing but reads and what belongs to its own session.
+    pub fn only_looking(self) -> Self {
+        Self { only_looks: true, ..self }
+    }
+
+    /// Refuses what is not sent by who only looks.
+    pub(super) fn may_send(&self, call: Call) -> Result<(), Error> {
+        if self.only_looks && !call.only_looks() {
+            return Err(self.error(call, ErrorKind::OnlyLooks));
+        }
+        Ok(())
     }
 
     /// The addresses that are asked, in order.
@@ -211,6 +227,7 @@ impl Client {
         decode: &impl Fn(Value) -> Result<T, String>,
         attempt: usize,
     ) -> Result<T, Error> {
+        self.may_send(request.call)?;
         let mut token = self.token(None).await?;
         for replay in [false, true] {
             let answer = self.deliver(request, Some(&token), attempt).await?;

@@ -10,11 +10,14 @@ use super::super::{
 };
 use crate::{
     cloudtower::{Cluster, ConnectState, TaskState},
+    diff::Diff,
     facts::{ClusterFact, Facts},
     result,
     step::{Progress, StepCx, StepError},
 };
 
+/// What an intent of ours is called.
+pub(super) const CALL: &str = "connect-cluster";
 /// Rounds of look and attach: the first one and three retries.
 const ROUNDS: u32 = 4;
 
@@ -35,6 +38,34 @@ pub(super) async fn attach(cx: &StepCx, facts: &mut Facts, datacenter: &NamedId,
     let message = format!("the cluster {ip} is not in CloudTower after {ROUNDS} rounds of looking and attaching");
     let remedy = "look at the job's events for what CloudTower said each time, then retry the job";
     Err(permanent(story("cluster_missing", message, remedy)))
+}
+
+/// What would become of the cluster at this address in the CloudTower that is there.
+pub(super) async fn survey(cx: &StepCx, diff: &mut Diff, ip: &str) -> Result<(), StepError> {
+    match look(cx, ip).await? {
+        None => survey_new(diff, ip),
+        Some(found) if found.state == ConnectState::Removing => {
+            let message = "CloudTower is removing the cluster: that is waited for, then it is attached again";
+            diff.create(CALL, ip, message);
+        }
+        Some(found) if found.state == ConnectState::Connected => {
+            diff.keep(ip, format!("the cluster is attached already ({})", found.id));
+        }
+        Some(found) => {
+            let message = format!(
+                "the cluster is in CloudTower already, and is {}: it is not attached again, and the stage fails unless it \
+                 gets connected",
+                found.state.word()
+            );
+            diff.unknown("", ip, message);
+        }
+    }
+    Ok(())
+}
+
+/// A cluster that is attached where it is not yet.
+pub(super) fn survey_new(diff: &mut Diff, ip: &str) {
+    diff.create(CALL, ip, "the cluster is attached to CloudTower");
 }
 
 /// The cluster as CloudTower has it, known by its address, or by its serial where the plan names it.
@@ -102,7 +133,7 @@ async fn connect(cx: &StepCx, facts: &mut Facts, datacenter: &NamedId, ip: &str,
     cx.save(facts).await?;
     let user = cx.plan.cluster.admin_user.as_str();
     let detail = extra([("cluster", json!(ip)), ("datacenter", json!(datacenter.id)), ("user", json!(user))]);
-    let intent = cx.intend("connect-cluster", detail).await?;
+    let intent = cx.intend(CALL, detail).await?;
     let credentials = (user, &cx.secrets.fisheye_password);
     let tower = &cx.outside.tower;
     match tower::unlocked(cx, || tower.connect_cluster(&datacenter.id, ip, credentials)).await? {
