@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     facts::Facts,
-    journal::{CancelRecord, ChunkRecord, Chunks, DecideRecord, Folded, HoldRecord, Journal, JournalError, OpenIntent},
+    journal::{CancelRecord, Chunks, DecideRecord, Folded, HoldRecord, Journal, JournalError, OpenIntent},
     step::{IntentId, StepError},
     upload::Tuning,
 };

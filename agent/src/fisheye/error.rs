@@ -163,6 +163,7 @@ impl Error {
             | ErrorKind::Certificate(_)
             | ErrorKind::Credentials
             | ErrorKind::LockedOut(_)
+            | ErrorKind::OnlyLooks
             | ErrorKind::LocalFile(_) => true,
             ErrorKind::Refused(refusal) => refusal.had_no_effect(),
             _ => false,
