@@ -125,11 +125,6 @@ impl Diff {
         self.line(DiffKind::Change, call, subject, message.into(), None);
     }
 
-    /// Something is removed.
-    pub fn remove(&mut self, call: &str, subject: &str, message: impl Into<String>) {
-        self.line(DiffKind::Remove, call, subject, message.into(), None);
-    }
-
     /// Something is there and is used as it is.
     pub fn keep(&mut self, subject: &str, message: impl Into<String>) {
         self.line(DiffKind::Keep, "", subject, message.into(), None);

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod campaign;
+mod diff;
 mod outcome;
 mod rate;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use access::{AgentCommand, AgentToken, OperatorAdd, OperatorCommand, OperatorSet, SiteCommand};
 pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
 pub(crate) use campaign::{CampaignCommand, CampaignOf, CampaignRun};
+pub(crate) use diff::PlanDiff;
 pub(crate) use outcome::{JobResult, Lang, Report};
 use rate::{in_flight, rate};
 
@@ -112,7 +114,7 @@ pub(crate) enum Format {
 /// One verb each.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check and show planning workbooks; needs no controller
+    /// Check and show planning workbooks, and compare one with its site; only that needs a controller
     #[command(subcommand)]
     Plan(PlanCommand),
     /// Deploy a workbook: stores a job that the agent of the site carries out
@@ -283,7 +285,7 @@ Examples:
     },
 }
 
-/// What can be done with a workbook alone.
+/// What can be done with a workbook before it is deployed.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
     /// Check a workbook: every problem with its cell and what to do
@@ -301,6 +303,9 @@ Examples:
   ctl plan show planning.xlsx
   ctl plan show planning.xlsx -o json")]
     Show(PlanFile),
+    /// Look what deploying a workbook would do to its site; changes nothing
+    #[command(after_help = diff::HELP)]
+    Diff(PlanDiff),
     /// List the cells that are read and the keys for --set
     #[command(after_help = "\
 Examples:

@@ -59,8 +59,9 @@ impl Step for Cleanup {
     async fn survey(&self, _cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
         match facts.image.as_ref().filter(|image| image.state == ImageState::Uploaded) {
             Some(ours) => {
-                let message = "the ISO image that was uploaded is removed, unless the cluster says that a VM still uses it";
-                diff.remove(image::DELETE, &ours.name, message);
+                let message = "the ISO image that was uploaded is removed, unless the cluster counts the new VM as using it: \
+                               that is seen only then";
+                diff.unknown(image::DELETE, &ours.name, message);
             }
             None => diff.notice("", "no ISO image is uploaded: none is removed"),
         }

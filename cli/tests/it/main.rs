@@ -8,6 +8,7 @@ mod audit;
 mod campaign;
 mod decide;
 mod deploy;
+mod diff;
 mod fake;
 mod fake_access;
 mod fake_many;

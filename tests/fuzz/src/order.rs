@@ -99,6 +99,8 @@ async fn receive(runner: &Arc<Runner>, response: v1::OpenResponse) -> bool {
                 runner.acked(job, ack.seq).await.unwrap();
             }
         }
+        Some(Item::Survey(request)) => runner.survey(request),
+        Some(Item::SurveyCancel(cancel)) => runner.end_survey(&cancel.survey_id),
         Some(Item::Order(mut order)) => {
             complete(&mut order);
             let number = order.number;
