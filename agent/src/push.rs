@@ -28,8 +28,8 @@ use uuid::{Builder, Variant, Version};
 use crate::{
     cloudtower,
     config::Settings,
-    executor::{self, Ended, Job},
     diff::Diff,
+    executor::{self, Ended, Job},
     facts::{Facts, ImageState, IsoFact},
     fisheye, guest,
     iso::{self, Digests, Found, HashError, Identity, Inventory},

@@ -29,7 +29,7 @@ Exit codes:
     4  the job failed; what it had made is removed, or kept by policy
     5  the job failed or was cancelled and something is left over (listed)
     6  controller unreachable
-    7  refused by the controller (certificate, role, state of things)
+    7  refused by the controller (certificate, role, state of things); plan diff: something would be refused
     8  the job waits for an operator
   130  the job was cancelled, nothing is left over
 

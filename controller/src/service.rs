@@ -53,10 +53,7 @@ impl v1::job_service_server::JobService for OperatorApi {
         act.end(answer).await
     }
 
-    async fn diff_plan(
-        &self,
-        request: Request<v1::DiffPlanRequest>,
-    ) -> Result<Response<Self::DiffPlanStream>, Status> {
+    async fn diff_plan(&self, request: Request<v1::DiffPlanRequest>) -> Result<Response<Self::DiffPlanStream>, Status> {
         let (act, request) = self.audit.act(request, act::DIFF)?;
         self.diff(act, request).await
     }

@@ -88,6 +88,14 @@ impl Client {
         Self { only_looks: true, ..self }
     }
 
+    /// Refuses what is not sent by who only looks.
+    fn may_send(&self, call: Call) -> Result<(), Error> {
+        if self.only_looks && !call.only_looks() {
+            return Err(Error { call, kind: ErrorKind::OnlyLooks });
+        }
+        Ok(())
+    }
+
     /// CloudTower's URL for people and later stages (C20).
     pub fn base_url(&self) -> &str {
         &self.base
@@ -144,6 +152,7 @@ impl Client {
 
     /// Sends a call that needs the token: logs in when there is none, and once more when it has expired (W9).
     pub(super) async fn authorized(&self, call: Call, request: &Request<'_>) -> Result<Answer, Error> {
+        self.may_send(call)?;
         if lock(&self.token).is_none() {
             self.login().await?;
         }
@@ -159,9 +168,7 @@ impl Client {
 
     /// Sends a request and gives the answer, if it is a success.
     async fn exchange(&self, call: Call, request: &Request<'_>, auth: Auth) -> Result<Answer, Error> {
-        if self.only_looks && !call.only_looks() {
-            return Err(Error { call, kind: ErrorKind::OnlyLooks });
-        }
+        self.may_send(call)?;
         let span = tracing::info_span!(
             "cloudtower call",
             otel.name = %call,

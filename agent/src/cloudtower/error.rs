@@ -107,7 +107,9 @@ impl Error {
     /// Whether the call certainly changed nothing: it did not leave, or the service said so.
     pub fn had_no_effect(&self) -> bool {
         match &self.kind {
-            ErrorKind::Certificate(_) | ErrorKind::Unreachable(_) | ErrorKind::NotLoggedIn | ErrorKind::OnlyLooks => true,
+            ErrorKind::Certificate(_) | ErrorKind::Unreachable(_) | ErrorKind::NotLoggedIn | ErrorKind::OnlyLooks => {
+                true
+            }
             ErrorKind::Refused(refusal) => !refusal.status.is_server_error(),
             ErrorKind::Status(status) => status.is_client_error() || status.is_redirection(),
             ErrorKind::TimedOut(_) | ErrorKind::Broken(_) | ErrorKind::Unread(_) | ErrorKind::Shape(_) => false,

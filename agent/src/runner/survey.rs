@@ -50,7 +50,8 @@ impl Runner {
         let runner = self.clone();
         self.tasks.spawn(async move {
             let looked = AssertUnwindSafe(Box::pin(runner.look(request, &cancel))).catch_unwind().await;
-            let looked = looked.unwrap_or_else(|_| Err(refused(Code::Internal, "the survey broke off: this is a defect")));
+            let looked =
+                looked.unwrap_or_else(|_| Err(refused(Code::Internal, "the survey broke off: this is a defect")));
             lock(&runner.surveys).running.take_if(|(running, _)| *running == id);
             if !cancel.is_cancelled() {
                 runner.report(&id, looked);

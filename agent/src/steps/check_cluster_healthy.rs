@@ -57,7 +57,9 @@ impl Step for CheckClusterHealthy {
         if !cx.plan.deployment.stages.contains(&Stage::AttachCluster) {
             if tower::is_made(cx) {
                 // Nobody attaches a cluster to the new CloudTower.
-                return Err(result::clusters(&cx.plan).first().map_or_else(|| not_attached("?"), |ip| not_attached(ip)));
+                return Err(result::clusters(&cx.plan)
+                    .first()
+                    .map_or_else(|| not_attached("?"), |ip| not_attached(ip)));
             }
             if !tower::look_in(cx, facts, diff).await? {
                 let message = "CloudTower could not be looked into, so it is not known whether it has the cluster";

@@ -68,7 +68,10 @@ impl Step for UploadIso {
         found.warnings.iter().for_each(|warning| diff.notice(&iso.file_name, warning.as_str()));
         facts.image = Some(match found.reuse {
             Some(image) => {
-                diff.keep(&image.name, format!("the ISO image is on the cluster already ({}); it is reused", image.uuid));
+                diff.keep(
+                    &image.name,
+                    format!("the ISO image is on the cluster already ({}); it is reused", image.uuid),
+                );
                 image::reused(image)
             }
             None => {

@@ -15,7 +15,7 @@ Exit code 0 when nothing would be refused, 7 when something would, 3 when the wo
 Examples:
   ctl plan diff planning.xlsx --site shanghai-1
   ctl plan diff planning.xlsx --agent bastion-1 --set cloudtower.vm_name=tower-2
-  ctl plan diff planning.xlsx --site shanghai-1 --stages attach_cluster    # into a CloudTower that is there already
+  ctl plan diff planning.xlsx --site shanghai-1 --stages attach_cluster
   ctl plan diff planning.xlsx --site shanghai-1 -o json | jq .counts";
 
 /// See [`super::PlanCommand::Diff`].

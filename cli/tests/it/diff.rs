@@ -8,7 +8,10 @@ use gantry_proto::{
 };
 use tonic::Status;
 
-use crate::{fake::{Fake, State}, run::ctl};
+use crate::{
+    fake::{Fake, State},
+    run::ctl,
+};
 
 fn message(item: Item) -> Result<v1::DiffPlanResponse, Status> {
     Ok(v1::DiffPlanResponse { item: Some(item) })
@@ -35,9 +38,27 @@ fn diff(refuses: bool) -> v1::SiteDiff {
     let mut lines = vec![
         line("preflight", DiffKind::Notice, "", "192.0.2.10", "the VIP 192.0.2.10 does not answer"),
         line("upload-iso", DiffKind::Keep, "", iso, "the ISO image is on the cluster already (1f); it is reused"),
-        line("create-vm", DiffKind::Create, "create_vm", "cloudtower", "the VM is made with 8 vCPUs and 19 GiB of memory"),
-        line("configure-network", DiffKind::Change, "update_vm", "cloudtower", "the VM is given the address 192.0.2.20"),
-        line("cleanup", DiffKind::Unknown, "delete_image", iso, "the ISO image is removed, unless a VM uses it \u{1b}[31m"),
+        line(
+            "create-vm",
+            DiffKind::Create,
+            "create_vm",
+            "cloudtower",
+            "the VM is made with 8 vCPUs and 19 GiB of memory",
+        ),
+        line(
+            "configure-network",
+            DiffKind::Change,
+            "update_vm",
+            "cloudtower",
+            "the VM is given the address 192.0.2.20",
+        ),
+        line(
+            "cleanup",
+            DiffKind::Unknown,
+            "delete_image",
+            iso,
+            "the ISO image is removed, unless a VM uses it \u{1b}[31m",
+        ),
     ];
     if refuses {
         lines[2] = vm;
@@ -86,7 +107,10 @@ async fn what_would_be_refused_has_its_remedy_and_its_exit_code() {
     let ran = ctl(fake.home(), &["plan", "diff", file, "-o", "json"]).await;
     assert_eq!(ran.code, 7);
     let json = ran.json();
-    assert_eq!((&json["agent"], &json["counts"]["refuse"], &json["counts"]["create"]), (&"bastion-1".into(), &1.into(), &0.into()));
+    assert_eq!(
+        (&json["agent"], &json["counts"]["refuse"], &json["counts"]["create"]),
+        (&"bastion-1".into(), &1.into(), &0.into())
+    );
     assert_eq!((&json["lines"][1]["kind"], &json["lines"][1]["code"]), (&"refuse".into(), &"vm_name_taken".into()));
     let ran = ctl(fake.home(), &["plan", "diff", file, "-o", "ndjson"]).await;
     assert_eq!((ran.code, ran.out.lines().count()), (7, 5));

@@ -304,10 +304,7 @@ impl JobService for Service {
 
     type DiffPlanStream = Pin<Box<dyn Stream<Item = Result<v1::DiffPlanResponse, Status>> + Send>>;
 
-    async fn diff_plan(
-        &self,
-        request: Request<v1::DiffPlanRequest>,
-    ) -> Result<Response<Self::DiffPlanStream>, Status> {
+    async fn diff_plan(&self, request: Request<v1::DiffPlanRequest>) -> Result<Response<Self::DiffPlanStream>, Status> {
         self.refused()?;
         let request = request.into_inner();
         let mut state = self.state.lock().unwrap();

@@ -110,7 +110,10 @@ impl Jobs {
             kind: v1::DiffKind::Refuse.into(),
             call: String::new(),
             subject: job.id.to_string(),
-            message: format!("job {} is at work on the same CloudTower {} (VM {})", job.id, job.cloudtower_ip, job.vm_name),
+            message: format!(
+                "job {} is at work on the same CloudTower {} (VM {})",
+                job.id, job.cloudtower_ip, job.vm_name
+            ),
             remedy: format!("wait for it (`ctl watch {}`) or cancel it first", job.id),
             code: Code::TargetBusy.word().to_owned(),
         }))

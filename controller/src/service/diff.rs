@@ -7,9 +7,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
 use super::{
-    OperatorApi, agent_id,
+    OperatorApi,
     acts::{REJECTED, problems, workbook},
-    rejected,
+    agent_id, rejected,
 };
 use crate::{
     audit::Act,

@@ -124,7 +124,10 @@ async fn who_cannot_look_is_told_with_a_remedy() {
 
     // None in contact.
     let refused = ask(&mut jobs, wish("s1")).await.unwrap_err();
-    assert!(Code::of(&refused) == Some(Code::AgentState) && refused.message().contains("not in contact"), "{refused:?}");
+    assert!(
+        Code::of(&refused) == Some(Code::AgentState) && refused.message().contains("not in contact"),
+        "{refused:?}"
+    );
 
     // One that does not answer in time: it is told to look no further.
     let mut agent = FakeAgent::dial(&lab, &join, able(&key)).await.unwrap();
@@ -193,6 +196,7 @@ async fn it_needs_the_right_to_deploy_at_that_site() {
     let mut lab = Lab::start().await;
     let join = lab.join("a1", "s1").await;
     let _agent = FakeAgent::dial(&lab, &join, able(&SealingKey::generate())).await.unwrap();
+    lab.admin().await.add_site(v1::AddSiteRequest { site: "s2".into() }).await.unwrap();
     let viewer = lab.operator("vi", v1::Role::Viewer, &[]).await;
     let elsewhere = lab.operator("li", v1::Role::Operator, &["s2"]).await;
     for (identity, code) in [(viewer, Code::NotAllowed), (elsewhere, Code::NoAgent)] {

@@ -23,11 +23,10 @@ async fn done(lab: &Lab, job: &str) -> anyhow::Result<Vec<String>> {
     let log = text(&lab.ctl(&["watch", job, "--from-seq", "1", "-o", "ndjson"]).await?);
     let (mut calls, mut done) = (std::collections::BTreeMap::new(), Vec::new());
     for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        let body = if event["body"].is_object() { &event["body"] } else { &event };
-        match body["type"].as_str() {
-            Some("intent") => drop(calls.insert(body["id"].to_string(), body["call"].clone())),
-            Some("intent_outcome") if body["result"] == "done" => {
-                done.extend(calls.get(&body["intent"].to_string()).and_then(Value::as_str).map(str::to_owned));
+        match event["event"].as_str() {
+            Some("intent") => drop(calls.insert(event["id"].to_string(), event["call"].clone())),
+            Some("intent_outcome") if event["result"] == "done" => {
+                done.extend(calls.get(&event["intent"].to_string()).and_then(Value::as_str).map(str::to_owned));
             }
             _ => {}
         }
