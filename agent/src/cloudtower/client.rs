@@ -88,12 +88,9 @@ impl Client {
         Self { only_looks: true, ..self }
     }
 
-    /// Refuses what is not sent by who only looks.
-    fn may_send(&self, call: Call) -> Result<(), Error> {
-        if self.only_looks && !call.only_looks() {
-            return Err(Error { call, kind: ErrorKind::OnlyLooks });
-        }
-        Ok(())
+    /// Why a call is not sent: who only looks does not make it.
+    fn not_sent(&self, call: Call) -> Option<Error> {
+        (self.only_looks && !call.only_looks()).then_some(Error { call, kind: ErrorKind::OnlyLooks })
     }
 
     /// CloudTower's URL for people and later stages (C20).
@@ -152,7 +149,9 @@ impl Client {
 
     /// Sends a call that needs the token: logs in when there is none, and once more when it has expired (W9).
     pub(super) async fn authorized(&self, call: Call, request: &Request<'_>) -> Result<Answer, Error> {
-        self.may_send(call)?;
+        if let Some(error) = self.not_sent(call) {
+            return Err(error);
+        }
         if lock(&self.token).is_none() {
             self.login().await?;
         }
@@ -168,7 +167,9 @@ impl Client {
 
     /// Sends a request and gives the answer, if it is a success.
     async fn exchange(&self, call: Call, request: &Request<'_>, auth: Auth) -> Result<Answer, Error> {
-        self.may_send(call)?;
+        if let Some(error) = self.not_sent(call) {
+            return Err(error);
+        }
         let span = tracing::info_span!(
             "cloudtower call",
             otel.name = %call,

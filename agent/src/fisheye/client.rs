@@ -122,12 +122,9 @@ impl Client {
         Self { only_looks: true, ..self }
     }
 
-    /// Refuses what is not sent by who only looks.
-    pub(super) fn may_send(&self, call: Call) -> Result<(), Error> {
-        if self.only_looks && !call.only_looks() {
-            return Err(self.error(call, ErrorKind::OnlyLooks));
-        }
-        Ok(())
+    /// Why a call is not sent: who only looks does not make it.
+    pub(super) fn not_sent(&self, call: Call) -> Option<Error> {
+        (self.only_looks && !call.only_looks()).then(|| self.error(call, ErrorKind::OnlyLooks))
     }
 
     /// The addresses that are asked, in order.
@@ -227,7 +224,9 @@ impl Client {
         decode: &impl Fn(Value) -> Result<T, String>,
         attempt: usize,
     ) -> Result<T, Error> {
-        self.may_send(request.call)?;
+        if let Some(error) = self.not_sent(request.call) {
+            return Err(error);
+        }
         let mut token = self.token(None).await?;
         for replay in [false, true] {
             let answer = self.deliver(request, Some(&token), attempt).await?;
