@@ -1,7 +1,10 @@
 //! `DiffPlan`: its answer is a stream, so that a caller knows which agent looks while it looks, and is noticed when it goes
 //! away.
 
-use gantry_proto::v1::{self, diff_plan_response::Item};
+use gantry_proto::{
+    Code,
+    v1::{self, diff_plan_response::Item},
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
@@ -63,6 +66,9 @@ impl OperatorApi {
         about.site.clone_from(&request.site);
         about.agent.clone_from(&request.agent_id);
         about.detail = workbook(&request.file_name, request.overrides.len());
+        if request.workbook.is_empty() {
+            return Err(Code::BadRequest.status("the request has no workbook"));
+        }
         let agent = agent_id(request.agent_id)?;
         act.asked().await?;
         let wish = DiffWish {
