@@ -7,6 +7,7 @@ mod allow;
 mod doctor;
 mod iso;
 mod proxy;
+mod survey;
 mod upload;
 
 use std::{
@@ -23,6 +24,7 @@ pub use allow::{AllowError, AllowFile, parse_ranges};
 pub use doctor::Doctor;
 pub use iso::Iso;
 pub use proxy::Proxy;
+pub use survey::Survey;
 pub use upload::Upload;
 
 /// Name of the settings file in the data directory when none is named.
@@ -83,6 +85,8 @@ pub struct Settings {
     pub link: Link,
     /// How many jobs.
     pub jobs: Jobs,
+    /// Looks at a site that change nothing.
+    pub survey: Survey,
     /// `agent doctor`.
     pub doctor: Doctor,
     /// Logs and traces.
@@ -105,6 +109,7 @@ impl Default for Settings {
             timing: Timing::default(),
             link: Link::default(),
             jobs: Jobs::default(),
+            survey: Survey::default(),
             doctor: Doctor::default(),
             telemetry: gantry_telemetry::Settings::default(),
         }
@@ -176,6 +181,7 @@ impl Settings {
         }
         self.iso.check()?;
         self.link.proxy.check()?;
+        self.survey.check()?;
         self.doctor.check()
     }
 }

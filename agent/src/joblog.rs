@@ -4,6 +4,8 @@
 mod ask;
 mod clean;
 mod files;
+mod keep;
+mod looking;
 mod tell;
 
 use std::{
@@ -18,8 +20,7 @@ use std::{
 };
 
 use gantry_proto::{
-    Body, Event, Failure, JobId, Level, Redactor, Sample, Secrets, StepId, TakenOver, event::Extra, result::LogsResult,
-    view::Phase,
+    Body, Event, Failure, JobId, Level, Redactor, Sample, Secrets, StepId, TakenOver, event::Extra, view::Phase,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     facts::Facts,
-    journal::{CancelRecord, ChunkRecord, Chunks, DecideRecord, Folded, HoldRecord, Journal, JournalError, OpenIntent},
+    journal::{CancelRecord, Chunks, DecideRecord, Folded, HoldRecord, Journal, JournalError, OpenIntent},
     step::{IntentId, StepError},
     upload::Tuning,
 };
@@ -114,6 +115,8 @@ pub struct JobLog {
     /// Cancelled once the undo is to wait for nothing more.
     no_waiting: CancellationToken,
     stop: CancellationToken,
+    /// Of who only looks: nothing is written.
+    only_looks: bool,
 }
 
 impl JobLog {
@@ -177,6 +180,7 @@ impl JobLog {
             taken_over: folded.taken_over.clone(),
             no_waiting: CancellationToken::new(),
             stop,
+            only_looks: false,
         }
     }
 
@@ -194,6 +198,9 @@ impl JobLog {
     /// Gives the event the next number and the time, redacts it, writes it to the journal (fsync) and to the stage log,
     /// and wakes the link. Gives its number.
     pub async fn append(&self, body: Body) -> io::Result<u64> {
+        if self.only_looks {
+            return Ok(0);
+        }
         let body = self.cleaner().body(body);
         let (job, files, failed) = (self.job, self.files.clone(), self.files_failed.clone());
         let write = move |journal: &Journal| {
@@ -251,41 +258,6 @@ impl JobLog {
         &self.open_intents
     }
 
-    /// Writes down that the server has acknowledged a chunk of the upload volume with this image uuid. Made durable in
-    /// batches: a crash may forget the last few, which costs sending them again.
-    pub async fn chunk(&self, image_uuid: &str, chunk: Chunk) -> io::Result<()> {
-        let record = ChunkRecord { image_uuid: image_uuid.to_owned(), chunk: chunk.clone() };
-        self.journal.on_disk(move |journal| journal.chunk(record)).await?;
-        lock(&self.chunks).entry(image_uuid.to_owned()).or_default().insert(chunk.chunk_num, chunk);
-        Ok(())
-    }
-
-    /// The acknowledged chunks of the upload volume with this image uuid, by number; also those of before a restart.
-    pub fn chunks(&self, image_uuid: &str) -> BTreeMap<u64, Chunk> {
-        lock(&self.chunks).get(image_uuid).cloned().unwrap_or_default()
-    }
-
-    /// A new name for the installer's log, `cloudtower_install_<timestamp>.log`, to be kept in the facts.
-    pub fn install_log_name(&self) -> String {
-        format!("{}{}.log", files::INSTALL, Timestamp::now().strftime("%Y%m%dT%H%M%SZ"))
-    }
-
-    /// Appends output of SSH commands or of the installer to `logs/<name>` (R69), redacted line by line: what follows
-    /// the last line end is held back until its line is complete or the job ends.
-    pub async fn install_log(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let (files, redactor, name, bytes) =
-            (self.files.clone(), self.redactor.clone(), name.to_owned(), bytes.to_vec());
-        self.journal.on_disk(move |_| files.install(&name, &bytes, &redactor)).await
-    }
-
-    /// Keeps the report of an inspection beside the logs; gives its name, relative to the job's directory. A newer one
-    /// takes its place.
-    pub async fn keep_report(&self, report: bytes::Bytes) -> io::Result<String> {
-        let files = self.files.clone();
-        self.journal.on_disk(move |_| files.report(&report)).await?;
-        Ok(format!("{LOGS}/{}", files::REPORT))
-    }
-
     /// Keeps the progress files up to date for as long as it is polled.
     pub async fn write_progress(&self) {
         let mut samples = self.sample.subscribe();
@@ -316,16 +288,6 @@ impl JobLog {
     /// A failure as it may be told.
     pub fn clean(&self, failure: Failure) -> Failure {
         self.cleaner().failure(failure)
-    }
-
-    /// Names of the log files, relative to the job's directory.
-    pub fn log_files(&self, facts: &Facts) -> LogsResult {
-        let name = |file: &str| Some(format!("{LOGS}/{file}"));
-        LogsResult {
-            stage: name(files::STAGE),
-            upload: name(files::UPLOAD),
-            install: facts.installer.as_ref().and_then(|installer| name(installer.local_log.as_ref()?)),
-        }
     }
 
     /// The journal below.

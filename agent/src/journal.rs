@@ -132,6 +132,12 @@ impl Journal {
         Ok((Arc::new(Self { path, disk, writer, tail: watch::Sender::new(tail) }), folded))
     }
 
+    /// None: it has no file, so that whatever is written fails.
+    pub(crate) fn nowhere() -> Arc<Self> {
+        let writer = Mutex::new(Writer { file: None, len: 0, loose: 0, broken: true });
+        Arc::new(Self { path: PathBuf::new(), disk: Arc::new(OsDisk), writer, tail: watch::Sender::default() })
+    }
+
     /// Where it stands.
     pub fn tail(&self) -> Tail {
         *self.tail.borrow()

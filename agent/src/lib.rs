@@ -10,6 +10,7 @@ pub mod cloudtower;
 pub mod config;
 pub mod credentials;
 pub mod dialer;
+pub mod diff;
 pub mod doctor;
 pub mod enroll;
 pub mod executor;

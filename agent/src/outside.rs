@@ -23,4 +23,18 @@ impl Outside {
             tower: cloudtower::Client::new(plan, secrets, settings, redactor),
         }
     }
+
+    /// Ends the sessions, as far as they can be ended now.
+    pub async fn leave(&self) {
+        if let Err(error) = self.fisheye.logout().await {
+            tracing::debug!(%error, "the session with Fisheye ends by itself");
+        }
+        self.guest.wipe().await;
+        self.tower.wipe();
+    }
+
+    /// The same for who only looks: Fisheye and CloudTower are sent reads and logins alone.
+    pub fn only_looking(self) -> Self {
+        Self { fisheye: self.fisheye.only_looking(), tower: self.tower.only_looking(), ..self }
+    }
 }

@@ -8,6 +8,7 @@ mod gate;
 mod hold;
 mod seen;
 mod surrender;
+mod survey;
 mod take_over;
 
 use std::{
@@ -36,6 +37,7 @@ pub use accept::Refused;
 use contact::Contact;
 use entry::Entry;
 use seen::Seen;
+use survey::Surveys;
 
 /// Updates of orders that wait for the link, at most; the oldest go, and are told again when the order comes again.
 const UPDATES_MAX: usize = 1_000;
@@ -57,6 +59,7 @@ pub struct Runner {
     /// The controller has said, in this process, which jobs other agents have by now.
     asked: watch::Sender<bool>,
     updates: Mutex<BTreeMap<u64, v1::OrderUpdate>>,
+    surveys: Mutex<Surveys>,
     wake: Wake,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -86,6 +89,7 @@ impl Runner {
             seen,
             accepting: tokio::sync::Mutex::default(),
             updates: Mutex::default(),
+            surveys: Mutex::default(),
             wake: Wake::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -12,7 +12,7 @@ use gantry_proto::{
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Settings, facts::Facts, joblog::JobLog, outside::Outside};
+use crate::{config::Settings, diff::Diff, facts::Facts, joblog::JobLog, outside::Outside};
 
 /// One step of the deployment. May be run again at any time, so it looks before it creates.
 #[async_trait]
@@ -27,6 +27,10 @@ pub trait Step: Send + Sync {
 
     /// Does the work. Writes what it finds or makes into `facts` and calls [`StepCx::save`] at once.
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError>;
+
+    /// Looks what the step would do, by reads alone and with the step's own look-ups, and says so in `diff`. What it finds,
+    /// or would have made, goes into `facts` for the steps that come after. An error is why the step would fail.
+    async fn survey(&self, cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError>;
 
     /// Removes what this step made, by `facts` alone; what is already gone counts as removed. What cannot be removed
     /// goes into `facts.leftovers`. Returns what was removed, one sentence each.
@@ -130,6 +134,14 @@ impl StepCx {
     /// needs to find out whether it happened; no secret. Refused with [`StepError::Stopping`] when the job is to stop as
     /// it is, in an undo, too: another agent may have the job, so that not one more call may be made.
     pub async fn intend(&self, call: &str, detail: Extra) -> Result<IntentId, StepError> {
+        if self.log.only_looks() {
+            return Err(StepError::Permanent(Box::new(Failure {
+                code: "internal".to_owned(),
+                message: format!("a survey came to the call {call}, which changes something: it is not made"),
+                remedy: "report it: a survey must not get so far".to_owned(),
+                ..Failure::default()
+            })));
+        }
         if self.log.is_stopping() {
             return Err(StepError::Stopping);
         }

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod campaign;
+mod diff;
 mod outcome;
 mod rate;
 mod reasons;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use access::{AgentCommand, AgentToken, OperatorAdd, OperatorCommand, OperatorSet, SiteCommand};
 pub(crate) use audit::{Audit, AuditCommand, AuditList, AuditVerify};
 pub(crate) use campaign::{CampaignCommand, CampaignOf, CampaignRun};
+pub(crate) use diff::PlanDiff;
 pub(crate) use outcome::{JobResult, Lang, Report};
 use rate::{in_flight, rate};
 pub(crate) use reasons::{Bundle, Explain};
@@ -29,7 +31,7 @@ Exit codes:
     4  the job failed; what it had made is removed, or kept by policy
     5  the job failed or was cancelled and something is left over (listed)
     6  controller unreachable
-    7  refused by the controller (certificate, role, state of things)
+    7  refused by the controller (certificate, role, state of things); plan diff: something would be refused
     8  the job waits for an operator
   130  the job was cancelled, nothing is left over
 
@@ -114,7 +116,7 @@ pub(crate) enum Format {
 /// One verb each.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check and show planning workbooks; needs no controller
+    /// Check and show planning workbooks, and compare one with its site; only that needs a controller
     #[command(subcommand)]
     Plan(PlanCommand),
     /// Deploy a workbook: stores a job that the agent of the site carries out
@@ -291,7 +293,7 @@ Examples:
     },
 }
 
-/// What can be done with a workbook alone.
+/// What can be done with a workbook before it is deployed.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
     /// Check a workbook: every problem with its cell and what to do
@@ -309,6 +311,9 @@ Examples:
   ctl plan show planning.xlsx
   ctl plan show planning.xlsx -o json")]
     Show(PlanFile),
+    /// Look what deploying a workbook would do to its site; changes nothing
+    #[command(after_help = diff::HELP)]
+    Diff(PlanDiff),
     /// List the cells that are read and the keys for --set
     #[command(after_help = "\
 Examples:

@@ -2,6 +2,7 @@
 //! for again. Knows no command and prints nothing.
 
 mod access;
+mod diff;
 
 use std::{error::Error as _, future::Future, time::Duration};
 

@@ -9,6 +9,7 @@ mod cancel;
 mod completions;
 mod decide;
 mod deploy;
+mod diff;
 mod explain;
 mod hold;
 mod jobs;
@@ -56,7 +57,7 @@ impl Cx {
 pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(), Failure> {
     let cx = Cx { global: args.global, out, redactor };
     match args.command {
-        Command::Plan(args) => plan::run(&cx, &args),
+        Command::Plan(args) => plan::run(&cx, &args).await,
         Command::Deploy(args) => deploy::run(&cx, args).await,
         Command::Campaign(command) => campaign::run(&cx, command).await,
         Command::Jobs(args) => jobs::run(&cx, args).await,

@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     Leftovers = 5,
     /// The controller cannot be reached.
     Unreachable = 6,
-    /// The controller refuses: identity, role, or the state of things.
+    /// The controller refuses: identity, role, or the state of things. Or a deployment would be refused at its site.
     Refused = 7,
     /// The job waits for an operator.
     NeedsOperator = 8,

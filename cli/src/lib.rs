@@ -108,6 +108,7 @@ fn name(command: &Command) -> &'static str {
     match command {
         Command::Plan(PlanCommand::Check(_)) => "ctl plan check",
         Command::Plan(PlanCommand::Show(_)) => "ctl plan show",
+        Command::Plan(PlanCommand::Diff(_)) => "ctl plan diff",
         Command::Plan(PlanCommand::Fields) => "ctl plan fields",
         Command::Deploy(_) => "ctl deploy",
         Command::Campaign(CampaignCommand::Run(_)) => "ctl campaign run",

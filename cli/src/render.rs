@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod agents;
 pub(crate) mod audit;
 pub(crate) mod campaign;
+pub(crate) mod diff;
 pub(crate) mod ending;
 pub(crate) mod findings;
 pub(crate) mod frame;

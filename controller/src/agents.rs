@@ -1,5 +1,7 @@
 //! Which agents there are, which of them are in contact, and which one gets a job.
 
+mod survey;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
@@ -7,13 +9,16 @@ use std::{
 
 use gantry_proto::{AgentId, Code, v1};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+pub use survey::{Ask, Looking};
 
 use crate::{
     refusal::Refusal,
     store::{AgentRow, Store, StoreError},
 };
+use survey::{ASKS, Waiting};
 
 /// Names that a message lists at most.
 const LISTED: usize = 20;
@@ -31,6 +36,8 @@ struct Live {
     seen: Option<Timestamp>,
     session: Option<Held>,
     sessions: u64,
+    /// Who waits for a survey of this session.
+    waiting: Option<Waiting>,
 }
 
 /// The newest session, and how it is ended from outside.
@@ -39,6 +46,9 @@ struct Held {
     replaced: CancellationToken,
     recalled: CancellationToken,
     shut_out: CancellationToken,
+    asks: mpsc::Sender<Ask>,
+    /// What the agent can do beyond the protocol's version.
+    capabilities: Vec<String>,
 }
 
 /// A session's hold on its agent: there is one at a time, and the newest wins.
@@ -53,6 +63,8 @@ pub struct Session {
     pub recalled: CancellationToken,
     /// Cancelled when the agent's certificate counts no more.
     pub shut_out: CancellationToken,
+    /// What is asked of the agent beside orders.
+    pub asks: mpsc::Receiver<Ask>,
 }
 
 impl Agents {
@@ -70,7 +82,8 @@ impl Agents {
     }
 
     /// Begins a session; an older one of the same agent is told to end.
-    pub fn connect(&self, agent: &AgentId) -> Session {
+    pub fn connect(&self, agent: &AgentId, capabilities: &[String]) -> Session {
+        let (asks, asked) = mpsc::channel(ASKS);
         self.with(agent, |live| {
             if let Some(older) = live.session.take() {
                 tracing::warn!(%agent, session = older.number, "a newer session of the same agent takes over");
@@ -84,6 +97,8 @@ impl Agents {
                 replaced: CancellationToken::new(),
                 recalled: CancellationToken::new(),
                 shut_out: CancellationToken::new(),
+                asks,
+                capabilities: capabilities.to_vec(),
             };
             let session = Session {
                 number,
@@ -91,7 +106,9 @@ impl Agents {
                 replaced: held.replaced.clone(),
                 recalled: held.recalled.clone(),
                 shut_out: held.shut_out.clone(),
+                asks: asked,
             };
+            live.waiting = None;
             live.session = Some(held);
             live.in_contact.send_replace(true);
             session
@@ -102,7 +119,7 @@ impl Agents {
     pub fn disconnect(&self, agent: &AgentId, session: u64) -> Option<Timestamp> {
         self.with(agent, |live| {
             if live.session.as_ref().is_some_and(|held| held.number == session) {
-                live.session = None;
+                (live.session, live.waiting) = (None, None);
                 live.in_contact.send_replace(false);
             }
             live.seen
@@ -218,6 +235,7 @@ impl Agents {
             seen: None,
             session: None,
             sessions: 0,
+            waiting: None,
         }))
     }
 }

@@ -98,6 +98,9 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// How long a call that is not a stream may take, milliseconds.
     pub call_ms: u64,
+    /// How long an agent may look at its site for `ctl plan diff`, milliseconds. The agents' own limit (`survey.limit_ms`)
+    /// had better be shorter.
+    pub survey_ms: u64,
     /// Jobs that are watched at once.
     pub watchers: usize,
     /// Workbooks that are planned at once.
@@ -203,6 +206,7 @@ impl Default for Limits {
             anonymous_ms: 30_000,
             streams_per_connection: 128,
             call_ms: 60_000,
+            survey_ms: 300_000,
             watchers: 256,
             planning: 2,
             workbook_bytes: 32 << 20,
@@ -285,7 +289,7 @@ impl Config {
 
     /// Refuses values that make no sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let at_least_one: [(&'static str, u64); 20] = [
+        let at_least_one: [(&'static str, u64); 21] = [
             ("link.heartbeat_ms", self.link.heartbeat_ms.into()),
             ("link.hello_ms", self.link.hello_ms.into()),
             ("link.outgoing", self.link.outgoing as u64),
@@ -298,6 +302,7 @@ impl Config {
             ("limits.watchers", self.limits.watchers as u64),
             ("limits.planning", self.limits.planning as u64),
             ("limits.call_ms", self.limits.call_ms),
+            ("limits.survey_ms", self.limits.survey_ms),
             ("audit.window_ms", self.audit.window_ms),
             ("audit.peers", self.audit.peers as u64),
             ("audit.readers", self.audit.readers as u64),

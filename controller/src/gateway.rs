@@ -1,9 +1,11 @@
 //! The link: one live session with one agent. Hello and Welcome, orders down, events up and acknowledged after the
 //! commit. It moves things and decides nothing about jobs.
 
+mod hello;
+
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use gantry_proto::{AgentId, Code, JobId, PROTOCOL, order, trace::admit, v1};
+use gantry_proto::{AgentId, Code, JobId, PROTOCOL, trace::admit, v1};
 use jiff::Timestamp;
 use tokio::{
     sync::mpsc,
@@ -16,9 +18,11 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 use v1::{open_request::Item as In, open_response::Item as Out};
 
+use hello::{CAPABILITIES, check_hello};
+
 use crate::{
     access::Access,
-    agents::{Agents, Session},
+    agents::{Agents, Ask, Session},
     config::{Link, ms},
     jobs::Jobs,
     peer::{AdmittedAgent, AgentPeer},
@@ -26,18 +30,16 @@ use crate::{
     store::{AgentRow, Appended, Position, Store, StoreError},
 };
 
-/// What this controller can do beyond the protocol's version. Nothing so far.
-const CAPABILITIES: &[&str] = &[];
 /// Jobs of a Hello that are looked up at once.
 const POSITIONS: usize = 1000;
 /// Orders that are read at once.
 const ORDERS: u32 = 16;
 /// ISO files that an agent may offer.
 const ISOS_MAX: usize = 1000;
+/// Capabilities of an agent that are kept.
+const CAPABILITIES_MAX: usize = 32;
 /// How often it is stored that the agent was heard.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
-/// Length of an X25519 public key.
-const SEALING_KEY_BYTES: usize = 32;
 
 /// The service that agents dial.
 #[derive(Clone)]
@@ -155,6 +157,8 @@ impl Gateway {
             None => return Err(End::Gone("closed before Hello".to_owned())),
         };
         check_hello(&hello)?;
+        let capabilities: Vec<String> =
+            hello.capabilities.iter().take(CAPABILITIES_MAX).map(|word| shortened(word)).collect();
         let row = AgentRow {
             id: peer.id.clone(),
             site: peer.site.clone(),
@@ -170,7 +174,7 @@ impl Gateway {
             self.store.number_above(peer.id.clone(), hello.last_order).await?;
         }
         // Registered before it is looked which jobs are still the agent's: a move after that look ends this session.
-        let session = self.agents.connect(&peer.id);
+        let session = self.agents.connect(&peer.id, &capabilities);
         match self.welcome(peer, &hello.jobs, out).await {
             Ok(()) => {
                 let (version, remote) = (&row.version, &row.remote_address);
@@ -307,6 +311,13 @@ impl LinkSession<'_> {
                     changed.map_err(|_| End::Draining)?;
                     self.send_orders().await?;
                 }
+                ask = self.session.asks.recv() => {
+                    self.send(match ask.ok_or(End::Replaced)? {
+                        Ask::Look(request) => Out::Survey(*request),
+                        Ask::Cancel(survey_id) => Out::SurveyCancel(v1::SurveyCancel { survey_id }),
+                    })
+                    .await?;
+                }
                 _ = beats.tick() => {
                     self.beats += 1;
                     self.send(Out::Heartbeat(v1::Heartbeat { number: self.beats })).await?;
@@ -364,6 +375,10 @@ impl LinkSession<'_> {
                     v1::RenewResponse { message: refusal.message, ..v1::RenewResponse::default() }
                 });
                 self.send(Out::Renewed(renewed)).await
+            }
+            Some(In::Survey(report)) => {
+                self.gateway.agents.surveyed(&self.row.id, report);
+                Ok(())
             }
             Some(In::Heartbeat(_)) => Ok(()),
             Some(In::Hello(_)) => Err(bad_request("Hello was said before in this session")),
@@ -445,37 +460,6 @@ fn replay_from(agent: &AgentId, job: &v1::JobPosition, here: Option<&Position>) 
         unknown: own.is_none() && !moved,
         moved,
     }
-}
-
-/// What cannot work is refused at once, with what to do about it.
-fn check_hello(hello: &v1::Hello) -> Result<(), End> {
-    let ours = env!("CARGO_PKG_VERSION");
-    if hello.protocol != PROTOCOL {
-        let message = format!(
-            "the agent (version {}) speaks protocol {}, this controller (version {ours}) speaks {PROTOCOL}: install the \
-             agent of the controller's version",
-            shortened(&hello.version),
-            hello.protocol
-        );
-        return Err(End::Refused(Code::Incompatible.status(message)));
-    }
-    let missing = hello.required_capabilities.iter().find(|word| !CAPABILITIES.contains(&word.as_str()));
-    if let Some(missing) = missing {
-        let message = format!(
-            "the agent (version {}) demands \"{}\", which this controller (version {ours}) does not have: update the \
-             controller first, or install an older agent",
-            shortened(&hello.version),
-            shortened(missing)
-        );
-        return Err(End::Refused(Code::Incompatible.status(message)));
-    }
-    if hello.last_order >= order::NUMBER_MAX {
-        return Err(bad_request("the number of the last order in Hello was never given"));
-    }
-    if hello.sealing_key.len() != SEALING_KEY_BYTES {
-        return Err(bad_request("the sealing key in Hello is not an X25519 key of 32 bytes"));
-    }
-    Ok(())
 }
 
 fn bad_request(message: &str) -> End {

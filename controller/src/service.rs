@@ -1,6 +1,7 @@
 //! `JobService` and `FleetService`: between the wire and the domain. It decides nothing.
 
 mod acts;
+mod diff;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub struct OperatorApi {
 
 #[tonic::async_trait]
 impl v1::job_service_server::JobService for OperatorApi {
+    type DiffPlanStream = diff::DiffStream;
     type WatchJobStream = WatchStream;
 
     async fn check_plan(
@@ -49,6 +51,11 @@ impl v1::job_service_server::JobService for OperatorApi {
         let (mut act, request) = self.audit.act(request, act::SUBMIT)?;
         let answer = self.submit(&mut act, request).await;
         act.end(answer).await
+    }
+
+    async fn diff_plan(&self, request: Request<v1::DiffPlanRequest>) -> Result<Response<Self::DiffPlanStream>, Status> {
+        let (act, request) = self.audit.act(request, act::DIFF)?;
+        self.diff(act, request).await
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {

@@ -46,6 +46,9 @@ pub const STREAMS: &[&str] = include!(concat!(env!("OUT_DIR"), "/streams.rs"));
 /// Version of the protocol that Hello and Welcome carry.
 pub const PROTOCOL: u32 = 1;
 
+/// The capability of an agent that looks what a deployment would do (`SurveyRequest`).
+pub const SURVEY: &str = "survey";
+
 pub use error::Code;
 pub use event::{Body, Choice, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, TakenOver, UndoState};
 pub use id::{AgentId, JobId, StepId};

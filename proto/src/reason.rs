@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use serde::Serialize;
 
 /// The files, by subject.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("workbook.txt", include_str!("reason/workbook.txt")),
     ("values.txt", include_str!("reason/values.txt")),
     ("controller.txt", include_str!("reason/controller.txt")),
@@ -31,6 +31,7 @@ const FILES: [(&str, &str); 9] = [
     ("guest.txt", include_str!("reason/guest.txt")),
     ("tower.txt", include_str!("reason/tower.txt")),
     ("attach.txt", include_str!("reason/attach.txt")),
+    ("config.txt", include_str!("reason/config.txt")),
 ];
 /// Codes that are suggested for one that does not exist.
 const NEAREST_MAX: usize = 5;

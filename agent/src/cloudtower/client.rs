@@ -35,6 +35,8 @@ pub struct Client {
     max_response: usize,
     planned_password: Mutex<Option<Secret>>,
     token: Mutex<Option<Arc<Token>>>,
+    /// Nothing is sent that could change anything.
+    only_looks: bool,
 }
 
 /// A token; the redactor knows it as long as any call still carries it.
@@ -77,7 +79,18 @@ impl Client {
             max_response: given.max_response_bytes,
             planned_password: Mutex::new(Some(secrets.root_password.clone())),
             token: Mutex::new(None),
+            only_looks: false,
         }
+    }
+
+    /// The same, that sends nothing but reads and logins.
+    pub fn only_looking(self) -> Self {
+        Self { only_looks: true, ..self }
+    }
+
+    /// Why a call is not sent: who only looks does not make it.
+    fn not_sent(&self, call: Call) -> Option<Error> {
+        (self.only_looks && !call.only_looks()).then_some(Error { call, kind: ErrorKind::OnlyLooks })
     }
 
     /// CloudTower's URL for people and later stages (C20).
@@ -136,6 +149,9 @@ impl Client {
 
     /// Sends a call that needs the token: logs in when there is none, and once more when it has expired (W9).
     pub(super) async fn authorized(&self, call: Call, request: &Request<'_>) -> Result<Answer, Error> {
+        if let Some(error) = self.not_sent(call) {
+            return Err(error);
+        }
         if lock(&self.token).is_none() {
             self.login().await?;
         }
@@ -151,6 +167,9 @@ impl Client {
 
     /// Sends a request and gives the answer, if it is a success.
     async fn exchange(&self, call: Call, request: &Request<'_>, auth: Auth) -> Result<Answer, Error> {
+        if let Some(error) = self.not_sent(call) {
+            return Err(error);
+        }
         let span = tracing::info_span!(
             "cloudtower call",
             otel.name = %call,

@@ -33,6 +33,12 @@ impl Call {
     pub fn method(self) -> Method {
         if self.reads { Method::GET } else { Method::POST }
     }
+
+    /// Whether it changes nothing but the caller's own session. Most reads are a `POST`, told apart by their name.
+    pub fn only_looks(self) -> bool {
+        let asks = ["login", "checkTowerIsSetup", "deployedLicense", "globalAlertRules"];
+        self.reads || self.name.starts_with("get-") || asks.contains(&self.name)
+    }
 }
 
 impl fmt::Display for Call {
@@ -71,6 +77,9 @@ pub enum ErrorKind {
     /// Nobody has logged in.
     #[error("nobody is logged in")]
     NotLoggedIn,
+    /// Nothing was sent: who only looks does not make this call.
+    #[error("this call changes something, and a survey only looks")]
+    OnlyLooks,
 }
 
 /// A refusal in the service's own words.
@@ -98,7 +107,9 @@ impl Error {
     /// Whether the call certainly changed nothing: it did not leave, or the service said so.
     pub fn had_no_effect(&self) -> bool {
         match &self.kind {
-            ErrorKind::Certificate(_) | ErrorKind::Unreachable(_) | ErrorKind::NotLoggedIn => true,
+            ErrorKind::Certificate(_) | ErrorKind::Unreachable(_) | ErrorKind::NotLoggedIn | ErrorKind::OnlyLooks => {
+                true
+            }
             ErrorKind::Refused(refusal) => !refusal.status.is_server_error(),
             ErrorKind::Status(status) => status.is_client_error() || status.is_redirection(),
             ErrorKind::TimedOut(_) | ErrorKind::Broken(_) | ErrorKind::Unread(_) | ErrorKind::Shape(_) => false,
@@ -112,7 +123,7 @@ impl Error {
             ErrorKind::Unread(reason) => matches!(reason, ReadError::Broken(_)),
             ErrorKind::Refused(refusal) => is_passing(refusal.status) || self.is_locked(),
             ErrorKind::Status(status) => is_passing(*status),
-            ErrorKind::Certificate(_) | ErrorKind::Shape(_) | ErrorKind::NotLoggedIn => false,
+            ErrorKind::Certificate(_) | ErrorKind::Shape(_) | ErrorKind::NotLoggedIn | ErrorKind::OnlyLooks => false,
         }
     }
 

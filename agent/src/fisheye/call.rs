@@ -51,6 +51,11 @@ impl Call {
     pub const STOP_VM: Self = after_look_up("POST", "/api/v2/vms/{vm_uuid}/stop");
     pub const DELETE_VM: Self = after_look_up("DELETE", "/api/v2/vms/{vm_uuid}");
 
+    /// Whether it changes nothing but the caller's own session.
+    pub fn only_looks(self) -> bool {
+        self.method == "GET" || self == Self::LOGIN || self == Self::LOGOUT
+    }
+
     /// The path with `value` in place of its placeholder, percent-encoded: an id from an answer stays one segment.
     pub fn path(&self, value: &str) -> String {
         use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

@@ -90,6 +90,9 @@ impl Client {
         (len, file_name): (u64, &str),
         stale: Option<&Stale>,
     ) -> Result<ChunkRequest, Error> {
+        if let Some(error) = self.not_sent(Call::UPLOAD_CHUNK) {
+            return Err(error);
+        }
         let token = self.token(stale.map(|stale| &stale.0)).await?;
         let boundary = format!("gantry-{}", Uuid::now_v7().simple());
         let file_name = quoted(file_name);

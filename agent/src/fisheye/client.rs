@@ -46,6 +46,8 @@ pub struct Client {
     current: AtomicUsize,
     /// Server's clock minus ours, seconds, as last seen.
     skew: Mutex<Option<i64>>,
+    /// Nothing is sent that could change anything.
+    only_looks: bool,
 }
 
 /// A request, ready to be sent any number of times.
@@ -111,7 +113,18 @@ impl Client {
             endpoints,
             current: AtomicUsize::new(0),
             skew: Mutex::default(),
+            only_looks: false,
         }
+    }
+
+    /// The same, that sends nothing but reads and what belongs to its own session.
+    pub fn only_looking(self) -> Self {
+        Self { only_looks: true, ..self }
+    }
+
+    /// Why a call is not sent: who only looks does not make it.
+    pub(super) fn not_sent(&self, call: Call) -> Option<Error> {
+        (self.only_looks && !call.only_looks()).then(|| self.error(call, ErrorKind::OnlyLooks))
     }
 
     /// The addresses that are asked, in order.
@@ -211,6 +224,9 @@ impl Client {
         decode: &impl Fn(Value) -> Result<T, String>,
         attempt: usize,
     ) -> Result<T, Error> {
+        if let Some(error) = self.not_sent(request.call) {
+            return Err(error);
+        }
         let mut token = self.token(None).await?;
         for replay in [false, true] {
             let answer = self.deliver(request, Some(&token), attempt).await?;

@@ -55,6 +55,9 @@ pub enum ErrorKind {
     /// Not what the interface promises.
     #[error("the answer is not understood: {0}")]
     Shape(String),
+    /// Nothing was sent: who only looks does not make this call.
+    #[error("this call changes something, and a survey only looks")]
+    OnlyLooks,
     /// The bytes to be sent cannot be read from the local file.
     #[error("the local file cannot be read")]
     LocalFile(#[source] io::Error),
@@ -160,6 +163,7 @@ impl Error {
             | ErrorKind::Certificate(_)
             | ErrorKind::Credentials
             | ErrorKind::LockedOut(_)
+            | ErrorKind::OnlyLooks
             | ErrorKind::LocalFile(_) => true,
             ErrorKind::Refused(refusal) => refusal.had_no_effect(),
             _ => false,
@@ -220,6 +224,7 @@ impl ErrorKind {
             Self::Refused(_) => {
                 ("fisheye_refused", "read the server's message; the agent's debug log has the whole call")
             }
+            Self::OnlyLooks => ("internal", "report it: a survey must not get so far"),
             Self::TooLarge(_) | Self::Shape(_) => (
                 "fisheye_answer_not_understood",
                 "check that the address is a Fisheye of a supported version; the agent's debug log has the answer",

@@ -32,6 +32,7 @@ pub(super) struct Outbox {
     updates: VecDeque<v1::OrderUpdate>,
     isos: Option<Vec<v1::IsoFile>>,
     renew: Option<v1::RenewRequest>,
+    survey: Option<v1::SurveyReport>,
     beat: Duration,
     next_beat: Instant,
     beats: u64,
@@ -66,6 +67,7 @@ impl Outbox {
             updates: VecDeque::new(),
             isos: None,
             renew: None,
+            survey: None,
             beat,
             next_beat: now + beat,
             beats: 0,
@@ -147,6 +149,9 @@ impl Outbox {
     /// Looks for what is new at the runner.
     pub(super) fn refresh(&mut self) {
         self.runner.take_updates().into_iter().for_each(|update| self.update(update));
+        if self.survey.is_none() {
+            self.survey = self.runner.take_survey_report();
+        }
         if Instant::now() < self.next_samples {
             return;
         }
@@ -168,6 +173,7 @@ impl Outbox {
             || self.update_due()
             || self.isos.is_some()
             || self.renew.is_some()
+            || self.survey.is_some()
             || !self.samples.is_empty()
             || (self.room() > 0 && self.has_events())
     }
@@ -184,6 +190,9 @@ impl Outbox {
         }
         if let Some(request) = self.renew.take() {
             return Ok(Some(message(Item::Renew(request), None)));
+        }
+        if let Some(report) = self.survey.take() {
+            return Ok(Some(message(Item::Survey(report), None)));
         }
         if let Some(events) = self.events().await? {
             return Ok(Some(events));

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use gantry_proto::{JobId, PROTOCOL, trace::admit, v1};
+use gantry_proto::{JobId, PROTOCOL, SURVEY, trace::admit, v1};
 use tokio::{
     sync::mpsc,
     task::spawn_blocking,
@@ -25,8 +25,8 @@ const WAITING: usize = 2;
 /// The largest message that is read, bytes: an order with its plan, secrets and facts fits, and one whose facts are too
 /// many is read and refused, where a message that is not read would end every session.
 const MESSAGE_MAX: usize = 4 << 20;
-/// What this agent can do beyond the protocol's version. Nothing so far.
-const CAPABILITIES: &[&str] = &[];
+/// What this agent can do beyond the protocol's version.
+const CAPABILITIES: &[&str] = &[SURVEY];
 /// Bounds of what the controller may ask for in Welcome.
 const HEARTBEAT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
 const SILENCE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
@@ -56,11 +56,13 @@ impl Link {
             *welcomed = Some(Instant::now());
             self.live(inbound, sender, welcome, isos).await
         };
-        tokio::select! {
+        let cut = tokio::select! {
             biased;
             () = stop.cancelled() => Cut::Stopping,
             ended = session => ended.map_or_else(|cut| cut, |never: std::convert::Infallible| match never {}),
-        }
+        };
+        self.runner.end_surveys();
+        cut
     }
 
     /// After Welcome, until something cuts it.
@@ -153,6 +155,14 @@ impl Link {
                 let trace = if order.trace.is_empty() { response.trace } else { order.trace.clone() };
                 gantry_telemetry::set_parent(&span, &admit(trace));
                 self.order(order, outbox).instrument(span).await;
+                Ok(())
+            }
+            Some(In::Survey(request)) => {
+                self.runner.survey(request);
+                Ok(())
+            }
+            Some(In::SurveyCancel(cancel)) => {
+                self.runner.end_survey(&cancel.survey_id);
                 Ok(())
             }
             Some(In::Goodbye(goodbye)) => Err(farewell(goodbye)),

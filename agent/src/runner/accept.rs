@@ -261,7 +261,7 @@ impl Runner {
         written.map_err(|why| refused(Code::Internal, format!("the job cannot be written down: {why}")))
     }
 
-    fn room_for(&self, plan: &Plan) -> Result<(), Refused> {
+    pub(super) fn room_for(&self, plan: &Plan) -> Result<(), Refused> {
         let jobs = self.jobs();
         let unfinished: Vec<_> = jobs.iter().filter(|(_, entry)| !entry.journal.tail().is_over()).collect();
         if let Some((other, _)) = unfinished.iter().find(|(_, entry)| entry.target() == target(plan)) {

@@ -10,11 +10,11 @@ use gantry_proto::{Failure, Level, StepInfo, plan::Stage};
 use serde_json::json;
 
 use super::{
-    shell,
     story::{extra, permanent, story},
     tower,
 };
 use crate::{
+    diff::Diff,
     facts::Facts,
     result,
     step::{Step, StepCx, StepError},
@@ -35,10 +35,7 @@ impl Step for AttachCluster {
     }
 
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
-        shell::enter(cx, facts).await?;
-        tower::trust(cx, facts);
-        tower::confirm(cx, facts).await?;
-        tower::login(cx).await?;
+        tower::come_in(cx, facts).await?;
         let organization = datacenter::organization(cx).await?;
         let datacenter = datacenter::find_or_make(cx, facts, &organization).await?;
         let addresses = result::clusters(&cx.plan);
@@ -62,6 +59,25 @@ impl Step for AttachCluster {
             // Those that are attached stay: a retry takes up the others.
             Some(failure) => Err(StepError::HandsOff(Box::new(partly(cx, facts, &addresses, failure)))),
         }
+    }
+
+    async fn survey(&self, cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        let addresses = result::clusters(&cx.plan);
+        if tower::is_made(cx) {
+            datacenter::survey_new(cx, diff);
+            addresses.iter().for_each(|ip| cluster::survey_new(diff, ip));
+            return Ok(());
+        }
+        if !tower::look_in(cx, facts, diff).await? {
+            let message = "CloudTower could not be looked into, so it is not known whether the cluster is attached";
+            addresses.iter().for_each(|ip| diff.unknown(cluster::CALL, ip, message));
+            return Ok(());
+        }
+        datacenter::survey(cx, diff).await?;
+        for ip in &addresses {
+            cluster::survey(cx, diff, ip).await?;
+        }
+        Ok(())
     }
 
     async fn undo(&self, cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, StepError> {

@@ -12,19 +12,24 @@ use tokio::time::Instant;
 
 use super::{
     attach_cluster::cluster,
-    shell,
     story::{extra, permanent, story},
     tower,
 };
 use crate::{
     cloudtower::{Error, InspectionState},
+    diff::Diff,
     facts::{Facts, InspectionFact},
     result,
     step::{Progress, Step, StepCx, StepError},
 };
 
+/// What intents of ours are called.
+const INSPECT: &str = "inspect";
+const EXPORT: &str = "export-report";
 /// Tries at what is harmless to do twice.
 const TRIES: u32 = 3;
+/// What a cluster is needed for.
+const INSPECTING: &str = "inspecting the cluster";
 
 /// Has the clusters inspected.
 pub struct CheckClusterHealthy;
@@ -41,15 +46,32 @@ impl Step for CheckClusterHealthy {
     }
 
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
-        shell::enter(cx, facts).await?;
-        tower::trust(cx, facts);
-        tower::confirm(cx, facts).await?;
-        tower::login(cx).await?;
+        tower::come_in(cx, facts).await?;
         let clusters = clusters(cx).await?;
         begin(cx, facts, clusters).await?;
         finish(cx, facts).await?;
         export(cx, facts).await?;
         fetch(cx, facts).await
+    }
+
+    async fn survey(&self, cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        let ip = cx.plan.cloudtower.ip.to_string();
+        if !cx.plan.deployment.stages.contains(&Stage::AttachCluster) {
+            if tower::is_made(cx) {
+                // Nobody attaches a cluster to the new CloudTower.
+                let first = result::clusters(&cx.plan).into_iter().next().unwrap_or_default();
+                return Err(cluster::not_attached(&first, INSPECTING));
+            }
+            if !tower::look_in(cx, facts, diff).await? {
+                let message = "CloudTower could not be looked into, so it is not known whether it has the cluster";
+                diff.unknown(INSPECT, &ip, message);
+                return Ok(());
+            }
+            clusters(cx).await?;
+        }
+        diff.create(INSPECT, &ip, "CloudTower inspects the clusters");
+        diff.create(EXPORT, &ip, "the report of the inspection is exported and fetched");
+        Ok(())
     }
 }
 
@@ -57,7 +79,7 @@ impl Step for CheckClusterHealthy {
 async fn clusters(cx: &StepCx) -> Result<Vec<String>, StepError> {
     let mut uuids = Vec::new();
     for ip in result::clusters(&cx.plan) {
-        let found = cluster::attached(cx, &ip, "inspecting the cluster").await?;
+        let found = cluster::attached(cx, &ip, INSPECTING).await?;
         let Some(uuid) = found.local_id else {
             let message = format!("the cluster {ip} cannot be inspected: CloudTower tells no uuid of it");
             let remedy = "wait until CloudTower shows the cluster's serial, then `ctl retry`";
@@ -77,7 +99,7 @@ async fn begin(cx: &StepCx, facts: &mut Facts, clusters: Vec<String>) -> Result<
     let detail = extra([("clusters", json!(clusters)), ("version", json!(version))]);
     let attempted = format!("beginning an inspection (interface version {version})");
     let tower = &cx.outside.tower;
-    let id = act(cx, "inspect", detail, &attempted, || tower.inspect(version, &clusters, items::LOOKED_AT))
+    let id = act(cx, INSPECT, detail, &attempted, || tower.inspect(version, &clusters, items::LOOKED_AT))
         .await
         .map_err(|error| hint(error, "check cloudtower.inspector_version: it belongs to CloudTower's release"))?;
     let items = items::LOOKED_AT.len() as u64;
@@ -129,7 +151,7 @@ async fn export(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
         let attempted = "beginning the export of the report";
         let reported = items::reported();
         let ask = || tower.export_report(&fact.id, &fact.clusters, &reported);
-        let filename = act(cx, "export-report", detail, attempted, ask).await?;
+        let filename = act(cx, EXPORT, detail, attempted, ask).await?;
         fact.filename = Some(filename);
         facts.inspection = Some(fact.clone());
         cx.save(facts).await?;

@@ -11,6 +11,7 @@ use super::{
     upload_iso::image,
 };
 use crate::{
+    diff::Diff,
     facts::{Facts, ImageState},
     step::{Step, StepCx, StepError},
 };
@@ -53,6 +54,18 @@ impl Step for Cleanup {
         cx.save(facts).await?;
         let message = format!("the ISO image {name} has been removed; the next deployment uploads it again");
         cx.note(Level::Info, "image_removed", message, extra([("image_uuid", json!(uuid))])).await
+    }
+
+    async fn survey(&self, _cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        match facts.image.as_ref().filter(|image| image.state == ImageState::Uploaded) {
+            Some(ours) => {
+                let message = "the ISO image that was uploaded is removed, unless the cluster counts the new VM as using it: \
+                               that is seen only then";
+                diff.unknown(image::DELETE, &ours.name, message);
+            }
+            None => diff.notice("", "no ISO image is uploaded: none is removed"),
+        }
+        Ok(())
     }
 }
 

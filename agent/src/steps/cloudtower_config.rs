@@ -17,12 +17,12 @@ use tokio::time::Instant;
 
 use super::{
     attach_cluster::cluster,
-    shell,
     story::{extra, permanent, story},
     tower,
 };
 use crate::{
     cloudtower::Cluster,
+    diff::Diff,
     facts::{ConfigFact, Facts},
     result,
     step::{Step, StepCx, StepError},
@@ -30,6 +30,8 @@ use crate::{
 
 /// Tries of a call that may be made twice: one and three retries.
 const TRIES: u32 = 4;
+/// What a cluster is needed for.
+const CONFIGURING: &str = "configuring CloudTower for the cluster";
 
 /// Configures CloudTower.
 pub struct CloudtowerConfig;
@@ -49,10 +51,7 @@ impl Step for CloudtowerConfig {
     }
 
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
-        shell::enter(cx, facts).await?;
-        tower::trust(cx, facts);
-        tower::confirm(cx, facts).await?;
-        tower::login(cx).await?;
+        tower::come_in(cx, facts).await?;
         for ip in result::clusters(&cx.plan) {
             cx.safe_point().await?;
             let cluster = settled(cx, &ip).await?;
@@ -64,6 +63,33 @@ impl Step for CloudtowerConfig {
             optional(cx, facts, ("capacity_alert", &ip), alert).await?;
             let dashboards = dashboards::make(cx, facts, &ip, &cluster).await;
             optional(cx, facts, ("dashboards", &ip), dashboards).await?;
+        }
+        Ok(())
+    }
+
+    async fn survey(&self, cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        let attaches = cx.plan.deployment.stages.contains(&Stage::AttachCluster);
+        let is_made = tower::is_made(cx);
+        let open = !is_made && tower::look_in(cx, facts, diff).await?;
+        for ip in result::clusters(&cx.plan) {
+            let found = if open { cluster::look(cx, &ip).await? } else { None };
+            match found {
+                Some(cluster) => {
+                    policy::survey(cx, diff, &ip, &cluster).await?;
+                    alert::survey(cx, diff, &ip, &cluster).await?;
+                    dashboards::survey(cx, diff, &ip, &cluster).await?;
+                }
+                None if attaches && (open || is_made) => {
+                    policy::survey_new(cx, diff, &ip);
+                    alert::survey_new(cx, diff, &ip);
+                    dashboards::survey_new(cx, diff, &ip);
+                }
+                None if open || is_made => return Err(cluster::not_attached(&ip, CONFIGURING)),
+                None => {
+                    let message = "CloudTower could not be looked into, so it is not known what is configured";
+                    diff.unknown(policy::CALL, &ip, message);
+                }
+            }
         }
         Ok(())
     }
@@ -83,7 +109,7 @@ async fn settled(cx: &StepCx, ip: &str) -> Result<Cluster, StepError> {
     let timing = &cx.settings.timing;
     let (begun, limit) = (Instant::now(), timing.scaled(timing.cluster_settings_limit_s));
     loop {
-        let found = cluster::attached(cx, ip, "configuring CloudTower for the cluster").await?;
+        let found = cluster::attached(cx, ip, CONFIGURING).await?;
         if found.settings_id.is_some() || begun.elapsed() >= limit {
             return Ok(found);
         }

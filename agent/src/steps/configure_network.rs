@@ -13,6 +13,7 @@ use super::{
     wait_guest_agent::known_vm,
 };
 use crate::{
+    diff::Diff,
     facts::{Facts, VmFact},
     fisheye::Vm,
     step::{Step, StepCx, StepError},
@@ -20,6 +21,9 @@ use crate::{
 
 /// Prefix of the codes of the guest tools: the agent was not ready.
 const GUEST_TOOLS: &str = "SVT_";
+
+/// What an intent of ours is called.
+const CALL: &str = "update_vm";
 
 /// Pushes the network configuration.
 pub struct ConfigureNetwork;
@@ -41,6 +45,12 @@ impl Step for ConfigureNetwork {
             fact.network_done = true;
         }
         cluster::remember(cx, facts).await
+    }
+
+    async fn survey(&self, cx: &StepCx, _facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        let (name, ip) = (&cx.plan.cloudtower.vm_name, cx.plan.cloudtower.ip);
+        diff.change(CALL, name, format!("the VM is given the address {ip} through its guest agent"));
+        Ok(())
     }
 }
 
@@ -93,7 +103,7 @@ async fn push_once(
     let uuid = fact.uuid.as_deref().unwrap_or_default();
     let ip = cx.plan.cloudtower.ip.to_string();
     cx.check()?;
-    let intent = cx.intend("update_vm", fields(json!({"vm_uuid": uuid, "ip": ip, "attempt": attempt}))).await?;
+    let intent = cx.intend(CALL, fields(json!({"vm_uuid": uuid, "ip": ip, "attempt": attempt}))).await?;
     let created = match cx.outside.fisheye.update_vm(uuid, payload).await {
         Ok(created) => created,
         Err(error) => {

@@ -5,12 +5,13 @@ use gantry_proto::{Level, StepInfo, result::ServersResult};
 use serde_json::{Value, json};
 
 use super::{
-    dns, shell,
+    dns,
     story::{extra, permanent, story},
     tower,
 };
 use crate::{
     cloudtower::{Error, same_servers},
+    diff::Diff,
     facts::Facts,
     step::{Step, StepCx, StepError},
 };
@@ -18,6 +19,8 @@ use crate::{
 /// Configures the services.
 pub struct ConfigureServices;
 
+/// What an intent of ours is called.
+const NTP: &str = "updateCloudTowerNtpUrl";
 /// Looks at the licence: the installer may write it late (W12).
 const LICENSE_LOOKS: u32 = 4;
 /// Fields of a licence that are kept, and their longest text, characters.
@@ -36,13 +39,20 @@ impl Step for ConfigureServices {
     }
 
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
-        shell::enter(cx, facts).await?;
-        tower::trust(cx, facts);
-        tower::confirm(cx, facts).await?;
-        tower::login(cx).await?;
+        tower::come_in(cx, facts).await?;
         ntp(cx, facts).await?;
         license(cx, facts).await?;
         check_dns(cx, facts).await
+    }
+
+    async fn survey(&self, cx: &StepCx, _facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        let (ip, planned) = (cx.plan.cloudtower.ip.to_string(), &cx.plan.ntp_servers);
+        if planned.is_empty() {
+            diff.notice(&ip, "the plan names no NTP server: CloudTower keeps its own time");
+        } else {
+            diff.change(NTP, &ip, format!("CloudTower is given the NTP servers {}", planned.join(", ")));
+        }
+        Ok(())
     }
 }
 
@@ -81,7 +91,7 @@ async fn set_ntp(cx: &StepCx, planned: &[String]) -> Result<Result<Vec<String>, 
     let mut last = None;
     for round in 0..NTP_TRIES {
         cx.check()?;
-        let intent = cx.intend("updateCloudTowerNtpUrl", extra([("servers", json!(planned))])).await?;
+        let intent = cx.intend(NTP, extra([("servers", json!(planned))])).await?;
         let set = tower.set_ntp(planned).await;
         cx.outcome(intent, tower::became(&set), extra([])).await?;
         let told = match set {

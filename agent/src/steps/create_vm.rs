@@ -15,6 +15,7 @@ use super::{
     story::{fields, permanent, story, undecided, unsure},
 };
 use crate::{
+    diff::{Diff, Part},
     facts::{Facts, VmFact},
     fisheye::{Created, Error, Job, Vm},
     step::{Step, StepCx, StepError},
@@ -42,11 +43,38 @@ impl Step for CreateVm {
         cluster::remember(cx, facts).await
     }
 
+    async fn survey(&self, cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        cluster::enter(cx, facts);
+        let name = cx.plan.cloudtower.vm_name.as_str();
+        if diff.door(Part::Cluster) == Some(false) {
+            diff.unknown(CALL, name, "the cluster cannot be looked at, so it is not known whether the name is free");
+            return Ok(());
+        }
+        match place::resolve(cx).await {
+            Ok(place) => place.warnings.into_iter().for_each(|warning| diff.notice(name, warning)),
+            Err(StepError::Permanent(failure)) => diff.refuse("", &failure),
+            Err(error) => return Err(error),
+        }
+        match look::now(cx).await? {
+            Look::Nothing => {
+                let vm = &cx.plan.deployment.vm;
+                let (vcpu, gib) = (vm.vcpu, vm.memory_bytes >> 30);
+                diff.create(CALL, name, format!("the VM is made with {vcpu} vCPUs and {gib} GiB of memory"));
+            }
+            Look::Ours(_) => diff.keep(name, "the VM of this deployment is there already"),
+            Look::Foreign(vm) => diff.refuse(name, &taken(&vm)),
+        }
+        Ok(())
+    }
+
     async fn undo(&self, cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, StepError> {
         cluster::enter(cx, facts);
         remove::undo(cx, facts).await
     }
 }
+
+/// What an intent of ours is called.
+const CALL: &str = "create_vm";
 
 /// How one attempt at a VM ended without a VM.
 enum Missed {
@@ -173,7 +201,7 @@ async fn ask(cx: &StepCx, facts: &mut Facts, attempt: u32) -> Result<Result<Crea
     let asked = VmFact { name: name.clone(), mark: mark.clone(), ..VmFact::default() };
     let before = facts.vm.replace(asked);
     cx.save(facts).await?;
-    let intent = cx.intend("create_vm", fields(json!({"name": name, "mark": mark, "attempt": attempt}))).await;
+    let intent = cx.intend(CALL, fields(json!({"name": name, "mark": mark, "attempt": attempt}))).await;
     if let Err(StepError::Stopping) = &intent {
         facts.vm = before;
         cx.save(facts).await?;

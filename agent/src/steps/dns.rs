@@ -8,6 +8,7 @@ use super::{
     story::{extra, permanent, story},
 };
 use crate::{
+    diff::Diff,
     facts::Facts,
     guest::{resolv, scripts},
     step::{StepCx, StepError},
@@ -38,6 +39,16 @@ pub(super) async fn write(cx: &StepCx, facts: &mut Facts) -> Result<(), StepErro
     cx.save(facts).await?;
     let message = format!("DNS servers written: {}", there.join(", "));
     cx.note(Level::Info, "dns_written", message, extra([("servers", json!(there))])).await
+}
+
+/// What [`write`] would do. It sets a file inside the VM to what it must be, and has no intent.
+pub(super) fn survey(cx: &StepCx, diff: &mut Diff) {
+    let (path, servers) = (&cx.settings.guest.resolv_conf, resolv::servers(&cx.plan.dns_servers));
+    if servers.is_empty() {
+        diff.notice(path, format!("the plan names no DNS server: {path} in the VM is left as it is"));
+    } else {
+        diff.change("", path, format!("the DNS servers {} are written inside the VM", text(&servers).join(", ")));
+    }
 }
 
 /// Looks again and writes again where somebody has overwritten the file.

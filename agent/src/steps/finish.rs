@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::story::extra;
 use crate::{
+    diff::Diff,
     facts::Facts,
     step::{Step, StepCx, StepError},
 };
@@ -49,6 +50,11 @@ impl Step for Finish {
             _ => format!("what was chosen is done at {url}"),
         };
         cx.note(Level::Info, "summary", message, summary).await
+    }
+
+    /// It changes nothing.
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cloudtower::SetupState,
+    diff::Diff,
     facts::Facts,
     step::{Step, StepCx, StepError},
 };
@@ -57,6 +58,14 @@ impl Step for InitialSetup {
         let message = format!("CloudTower was not set up after {ROUNDS} rounds of looking and acting");
         let remedy = "look at the job's events for what CloudTower said each time, then retry the job";
         Err(permanent(story("tower_setup_stuck", message, remedy)))
+    }
+
+    /// Only in a CloudTower that was made before: another one is not set up by this step.
+    async fn survey(&self, cx: &StepCx, _facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        diff.create(root_user::CALL, "root", "the root user is made with the planned password");
+        let name = cx.plan.organization.trim();
+        diff.create(organization::CALL, name, "the organisation is made");
+        Ok(())
     }
 }
 

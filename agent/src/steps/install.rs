@@ -15,6 +15,7 @@ use super::{
     tower,
 };
 use crate::{
+    diff::Diff,
     facts::Facts,
     guest::{Status, scripts},
     step::{Step, StepCx, StepError},
@@ -61,6 +62,14 @@ impl Step for Install {
         facts.timings.insert("installer_s".to_owned(), cx.settings.timing.told(begun.elapsed()));
         shell::installer(cx, facts).await?.finished = true;
         cx.save(facts).await
+    }
+
+    async fn survey(&self, cx: &StepCx, _facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        let ip = cx.plan.cloudtower.ip.to_string();
+        dns::survey(cx, diff);
+        diff.change(preinstall::CALL, &ip, "the preparation of the installer is run inside the VM over SSH");
+        diff.create(start::CALL, &ip, "the installer is run inside the VM: it makes the CloudTower");
+        Ok(())
     }
 
     /// What was done inside the VM goes with the VM; only the connection is ours to end.

@@ -7,6 +7,8 @@ mod compat;
 mod iso_file;
 mod reach;
 
+use std::sync::{Mutex, PoisonError};
+
 use async_trait::async_trait;
 use gantry_proto::{Failure, Level, StepInfo, plan::Stage};
 use serde_json::json;
@@ -16,6 +18,7 @@ use super::{
     story::{fields, permanent, story},
 };
 use crate::{
+    diff::{Diff, Part},
     facts::Facts,
     step::{Step, StepCx, StepError},
 };
@@ -39,31 +42,48 @@ impl Step for Preflight {
     }
 
     async fn run(&self, cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
-        cluster::enter(cx, facts);
-        cluster::warn_of_settings(cx).await?;
-        let mut report = Report { cx, failures: Vec::new() };
-        reach::data_dir(&mut report).await?;
-        let found = iso_file::choose(&mut report).await?;
-        reach::hosts(&mut report).await?;
-        reach::vip(&mut report).await?;
-        reach::certificates(&mut report).await?;
-        cluster::remember(cx, facts).await?;
-        // A VM of ours that no fact tells of may have the address: then the cluster is asked first.
-        let ask_first = cx.log.may_lack_facts();
-        if !ask_first {
-            reach::cloudtower_address(&mut report, facts).await?;
-        }
-        reach::bmcs(&mut report).await?;
-        cluster_side::check(&mut report, facts, found.as_ref().map(iso_file::Usable::arch)).await?;
-        if ask_first {
-            reach::cloudtower_address(&mut report, facts).await?;
-        }
-        if let Some(found) = found {
-            iso_file::hashes(&mut report, facts, found).await?;
-        }
-        cluster::remember(cx, facts).await?;
+        let mut report = Report::new(cx);
+        checks(&mut report, facts).await?;
         report.verdict()
     }
+
+    async fn survey(&self, cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        let mut report = Report::new(cx);
+        let checked = checks(&mut report, facts).await;
+        for (target, warning) in report.warnings() {
+            diff.notice(&target, warning);
+        }
+        report.failures.iter().for_each(|(target, failure)| diff.refuse(target, failure));
+        diff.set_door(Part::Cluster, report.logged_in && checked.is_ok());
+        checked
+    }
+}
+
+/// All of them, in their order.
+async fn checks(report: &mut Report<'_>, facts: &mut Facts) -> Result<(), StepError> {
+    let cx = report.cx;
+    cluster::enter(cx, facts);
+    cluster::warn_of_settings(cx).await?;
+    reach::data_dir(report).await?;
+    let found = iso_file::choose(report).await?;
+    reach::hosts(report).await?;
+    reach::vip(report).await?;
+    reach::certificates(report).await?;
+    cluster::remember(cx, facts).await?;
+    // A VM of ours that no fact tells of may have the address: then the cluster is asked first.
+    let ask_first = cx.log.may_lack_facts();
+    if !ask_first {
+        reach::cloudtower_address(report, facts).await?;
+    }
+    reach::bmcs(report).await?;
+    cluster_side::check(report, facts, found.as_ref().map(iso_file::Usable::arch)).await?;
+    if ask_first {
+        reach::cloudtower_address(report, facts).await?;
+    }
+    if let Some(found) = found {
+        iso_file::hashes(report, facts, found).await?;
+    }
+    cluster::remember(cx, facts).await
 }
 
 /// How a check went.
@@ -101,10 +121,23 @@ impl Outcome {
 /// The checks so far.
 struct Report<'a> {
     cx: &'a StepCx,
-    failures: Vec<Failure>,
+    /// What each is about, and why it failed.
+    failures: Vec<(String, Failure)>,
+    /// What each is about, and its words. Behind a lock because telling needs no more than a look at the report.
+    warnings: Mutex<Vec<(String, String)>>,
+    /// There is a session with Fisheye.
+    logged_in: bool,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    fn new(cx: &'a StepCx) -> Self {
+        Self { cx, failures: Vec::new(), warnings: Mutex::default(), logged_in: false }
+    }
+
+    fn warnings(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Tells a check.
     async fn tell(
         &self,
@@ -113,6 +146,11 @@ impl Report<'_> {
         outcome: Outcome,
         message: impl Into<String> + Send,
     ) -> Result<(), StepError> {
+        let message = message.into();
+        if outcome == Outcome::Warning {
+            let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            warnings.push((target.to_owned(), message.clone()));
+        }
         let extra = json!({"check": check, "result": outcome.word(), "target": target});
         self.cx.note(outcome.level(), "check", message, fields(extra)).await
     }
@@ -130,22 +168,23 @@ impl Report<'_> {
         self.tell(check, target, Outcome::Error, failure.message.clone()).await?;
         failure.detail.insert("check".to_owned(), check.into());
         failure.detail.insert("target".to_owned(), target.into());
-        self.failures.push(failure);
+        self.failures.push((target.to_owned(), failure));
         Ok(())
     }
 
     /// One failure is itself; several become one that names them all.
-    fn verdict(mut self) -> Result<(), StepError> {
-        match self.failures.len() {
+    fn verdict(self) -> Result<(), StepError> {
+        let mut failures: Vec<Failure> = self.failures.into_iter().map(|(_, failure)| failure).collect();
+        match failures.len() {
             0 => Ok(()),
-            1 => Err(permanent(self.failures.remove(0))),
+            1 => Err(permanent(failures.remove(0))),
             count => {
-                let messages: Vec<&str> = self.failures.iter().map(|failure| failure.message.as_str()).collect();
-                let mut remedies: Vec<&str> = self.failures.iter().map(|failure| failure.remedy.as_str()).collect();
+                let messages: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
+                let mut remedies: Vec<&str> = failures.iter().map(|failure| failure.remedy.as_str()).collect();
                 remedies.dedup();
                 let message = format!("{count} pre-checks failed: {}", messages.join("; "));
                 let mut all = story("precheck_failed", message, remedies.join("; "));
-                let checks = serde_json::to_value(&self.failures).unwrap_or_default();
+                let checks = serde_json::to_value(&failures).unwrap_or_default();
                 all.detail.insert("checks".to_owned(), checks);
                 Err(permanent(all))
             }

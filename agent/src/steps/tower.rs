@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use gantry_proto::{Failure, Level, error::causes, event::IntentResult};
+use gantry_proto::{Failure, Level, error::causes, event::IntentResult, plan::Stage};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cloudtower::{Error, ErrorKind, SetupState, TaskState},
     config::CertificatePolicy,
+    diff::{Diff, Part},
     facts::Facts,
     guest::scripts,
     step::{StepCx, StepError},
@@ -34,6 +35,30 @@ pub(super) fn trust(cx: &StepCx, facts: &Facts) {
         let tower = &cx.outside.tower;
         tower.pins().trust(tower.address(), pin);
     }
+}
+
+/// Into a CloudTower that serves, logged in.
+pub(super) async fn come_in(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError> {
+    shell::enter(cx, facts).await?;
+    trust(cx, facts);
+    confirm(cx, facts).await?;
+    login(cx).await
+}
+
+/// Whether the deployment makes the CloudTower: then what is inside it is known before it is there.
+pub(super) fn is_made(cx: &StepCx) -> bool {
+    cx.plan.deployment.stages.contains(&Stage::DeployCloudtower)
+}
+
+/// Into the CloudTower that is there, to look around. False: it has refused before, and is not asked again.
+pub(super) async fn look_in(cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<bool, StepError> {
+    if let Some(open) = diff.door(Part::Tower) {
+        return Ok(open);
+    }
+    diff.set_door(Part::Tower, false);
+    come_in(cx, facts).await?;
+    diff.set_door(Part::Tower, true);
+    Ok(true)
 }
 
 /// Writes the certificate down at first sight.
@@ -291,6 +316,7 @@ pub(super) fn failed(attempted: &str, error: &Error) -> Failure {
         ErrorKind::Refused(_) | ErrorKind::Status(_) | ErrorKind::NotLoggedIn => {
             ("tower_refused", "read what CloudTower says, remove the cause, then retry the job")
         }
+        ErrorKind::OnlyLooks => ("internal", "report it: a survey must not get so far"),
         ErrorKind::Shape(_) => (
             "tower_answer_unknown",
             "this CloudTower version answers in a form that is not known; report it with its version",

@@ -17,6 +17,7 @@ use super::{
     story::{again, blocking, fields, permanent, read, story, story_of},
 };
 use crate::{
+    diff::{Diff, Part},
     facts::{Facts, ImageFact, ImageState, IsoFact},
     fisheye::Image,
     iso::{self, Identity, Inventory},
@@ -50,6 +51,36 @@ impl Step for UploadIso {
         }
         iso_hash::known(cx, facts, &iso).await?;
         cluster::remember(cx, facts).await
+    }
+
+    async fn survey(&self, cx: &StepCx, facts: &mut Facts, diff: &mut Diff) -> Result<(), StepError> {
+        cluster::enter(cx, facts);
+        let Some(iso) = facts.iso.clone() else {
+            diff.unknown(volume::CALL, "", "no ISO was chosen, so it is not known what would be uploaded");
+            return Ok(());
+        };
+        if diff.door(Part::Cluster) == Some(false) {
+            let message = "the cluster cannot be looked at, so it is not known whether the ISO is there";
+            diff.unknown(volume::CALL, &iso.file_name, message);
+            return Ok(());
+        }
+        let (found, _) = image::look(cx, facts, &iso).await?;
+        found.warnings.iter().for_each(|warning| diff.notice(&iso.file_name, warning.as_str()));
+        facts.image = Some(match found.reuse {
+            Some(image) => {
+                diff.keep(
+                    &image.name,
+                    format!("the ISO image is on the cluster already ({}); it is reused", image.uuid),
+                );
+                image::reused(image)
+            }
+            None => {
+                let message = format!("an upload volume is made and filled with {} bytes", iso.size);
+                diff.create(volume::CALL, &iso.file_name, message);
+                ImageFact { state: ImageState::Uploaded, name: iso.file_name.clone(), ..ImageFact::default() }
+            }
+        });
+        Ok(())
     }
 
     async fn undo(&self, cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, StepError> {

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cloudtower::Error,
     config::CertificatePolicy,
+    diff::Diff,
     facts::Facts,
     step::{Progress, Step, StepCx, StepError},
 };
@@ -44,6 +45,11 @@ impl Step for VerifyHttps {
         wait_for_service(cx, facts).await?;
         tower::remember(cx, facts).await?;
         tower::confirm(cx, facts).await
+    }
+
+    /// It changes nothing.
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
     }
 }
 

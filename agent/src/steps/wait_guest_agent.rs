@@ -11,6 +11,7 @@ use super::{
     story::{fields, permanent, story},
 };
 use crate::{
+    diff::Diff,
     facts::{Facts, VmFact},
     fisheye::Vm,
     step::{Progress, Step, StepCx, StepError},
@@ -54,6 +55,11 @@ impl Step for WaitGuestAgent {
             }
         }
         cluster::remember(cx, facts).await
+    }
+
+    /// It changes nothing.
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
     }
 }
 

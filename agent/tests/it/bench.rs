@@ -7,6 +7,7 @@ use std::{
 
 use gantry_agent::{
     config::Settings,
+    diff::Diff,
     executor::{self, Ended, Job},
     facts::{Facts, ImageFact, ImageState, VmFact},
     joblog::{JobLog, Wake},
@@ -182,6 +183,10 @@ impl Step for Fake {
                 Err(cx.check().expect_err("the token is cancelled"))
             }
         }
+    }
+
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
     }
 
     async fn undo(&self, cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, StepError> {

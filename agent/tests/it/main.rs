@@ -33,6 +33,7 @@ mod settings;
 mod site;
 mod steps_cluster;
 mod steps_guest;
+mod survey;
 mod taken_over;
 mod taken_over_steps;
 mod undo;

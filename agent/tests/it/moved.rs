@@ -9,6 +9,7 @@ use std::{
 
 use gantry_agent::{
     config::Settings,
+    diff::Diff,
     facts::Facts,
     joblog::dir_of,
     journal::{FILE_NAME, Record, decode},
@@ -319,6 +320,10 @@ impl Step for Calls {
 
     async fn run(&self, cx: &StepCx, _facts: &mut Facts) -> Result<(), StepError> {
         if self.in_undo { Err(StepError::Permanent(failure("permanent"))) } else { self.call(cx).await }
+    }
+
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
     }
 
     async fn undo(&self, cx: &StepCx, _facts: &mut Facts) -> Result<Vec<String>, StepError> {

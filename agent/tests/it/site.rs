@@ -12,6 +12,7 @@ use std::{
 
 use gantry_agent::{
     config::Settings,
+    diff::Diff,
     executor::{self, Ended, Job},
     facts::Facts,
     joblog::{JobLog, Wake},
@@ -71,6 +72,10 @@ impl Step for Refuses {
 
     async fn run(&self, _cx: &StepCx, _facts: &mut Facts) -> Result<(), StepError> {
         Err(StepError::Permanent(bench::failure("refused")))
+    }
+
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
     }
 }
 

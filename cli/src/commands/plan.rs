@@ -1,4 +1,4 @@
-//! `ctl plan check`, `show` and `fields`: the planner, here, without a controller.
+//! `ctl plan check`, `show` and `fields`: the planner, here, without a controller. `diff` is a file of its own.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use gantry_plan::{Access, Defaults, Field, Need, Outcome};
 use gantry_proto::{Problem, Verdict};
 use serde_json::{Value, json};
 
-use super::Cx;
+use super::{Cx, diff};
 use crate::{
     args::{Format, PlanCommand, PlanFile},
     exit::{Exit, Failure},
@@ -15,11 +15,12 @@ use crate::{
     workbook,
 };
 
-/// Runs one of the three.
-pub(crate) fn run(cx: &Cx, command: &PlanCommand) -> Result<(), Failure> {
+/// Runs one of them.
+pub(crate) async fn run(cx: &Cx, command: &PlanCommand) -> Result<(), Failure> {
     match command {
         PlanCommand::Check(args) => check(cx, args),
         PlanCommand::Show(args) => show(cx, args),
+        PlanCommand::Diff(args) => diff::run(cx, args).await,
         PlanCommand::Fields => fields(cx.out),
     }
 }

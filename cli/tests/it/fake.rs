@@ -85,6 +85,8 @@ pub(crate) struct State {
     pub(crate) orders: Vec<String>,
     pub(crate) retry_answer: Option<v1::RetryJobResponse>,
     pub(crate) move_answer: Option<v1::MoveJobResponse>,
+    /// Messages of a look at a site; the status ends it.
+    pub(crate) diff_answer: Vec<Result<v1::DiffPlanResponse, Status>>,
     pub(crate) check_answer: Option<v1::CheckPlanResponse>,
     /// The audit log.
     pub(crate) records: Vec<Record>,
@@ -298,6 +300,19 @@ impl JobService for Service {
         let accepted = v1::JobAccepted { job: Some(job), already_known, problems: vec![] };
         let outcome = Some(v1::submit_job_response::Outcome::Accepted(accepted));
         Ok(Response::new(v1::SubmitJobResponse { outcome }))
+    }
+
+    type DiffPlanStream = Pin<Box<dyn Stream<Item = Result<v1::DiffPlanResponse, Status>> + Send>>;
+
+    async fn diff_plan(&self, request: Request<v1::DiffPlanRequest>) -> Result<Response<Self::DiffPlanStream>, Status> {
+        self.refused()?;
+        let request = request.into_inner();
+        let mut state = self.state.lock().unwrap();
+        state.orders.push(format!(
+            "diff {} of site \"{}\" agent \"{}\" with {:?}",
+            request.file_name, request.site, request.agent_id, request.overrides
+        ));
+        Ok(Response::new(Box::pin(tokio_stream::iter(state.diff_answer.clone()))))
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {

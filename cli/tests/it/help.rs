@@ -11,6 +11,7 @@ async fn every_command_has_help_with_examples() {
         "plan",
         "plan check",
         "plan show",
+        "plan diff",
         "plan fields",
         "deploy",
         "campaign",

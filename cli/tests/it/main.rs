@@ -9,6 +9,7 @@ mod bundle;
 mod campaign;
 mod decide;
 mod deploy;
+mod diff;
 mod fake;
 mod fake_access;
 mod fake_many;

@@ -19,6 +19,7 @@ pub enum Right {
 pub const RIGHTS: &[(&str, Right)] = &[
     ("/gantry.v1.JobService/CheckPlan", Right::Role(Role::Viewer)),
     ("/gantry.v1.JobService/SubmitJob", Right::Role(Role::Operator)),
+    ("/gantry.v1.JobService/DiffPlan", Right::Role(Role::Operator)),
     ("/gantry.v1.JobService/ListJobs", Right::Role(Role::Viewer)),
     ("/gantry.v1.JobService/GetJob", Right::Role(Role::Viewer)),
     ("/gantry.v1.JobService/WatchJob", Right::Role(Role::Viewer)),

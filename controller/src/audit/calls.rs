@@ -4,6 +4,8 @@
 pub mod act {
     /// `JobService.SubmitJob`.
     pub const SUBMIT: &str = "job.submit";
+    /// `JobService.DiffPlan`.
+    pub const DIFF: &str = "plan.diff";
     /// `JobService.CancelJob`.
     pub const CANCEL: &str = "job.cancel";
     /// `JobService.PauseJob`.
@@ -69,6 +71,8 @@ pub enum Call {
 pub const CALLS: &[(&str, Call)] = &[
     ("/gantry.v1.JobService/CheckPlan", Call::Reads),
     ("/gantry.v1.JobService/SubmitJob", Call::Acts(act::SUBMIT)),
+    // Nothing is changed, but an agent logs in at the site with the customer's passwords.
+    ("/gantry.v1.JobService/DiffPlan", Call::Acts(act::DIFF)),
     ("/gantry.v1.JobService/ListJobs", Call::Reads),
     ("/gantry.v1.JobService/GetJob", Call::Reads),
     ("/gantry.v1.JobService/WatchJob", Call::Reads),

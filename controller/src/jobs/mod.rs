@@ -3,6 +3,7 @@
 
 mod again;
 mod decide;
+mod diff;
 mod ending;
 mod hold;
 mod moving;
@@ -22,6 +23,7 @@ use tracing::Instrument as _;
 
 pub use again::{Retried, Retry};
 pub use decide::Decision;
+pub use diff::{DiffWish, Diffed, Looked};
 pub use moving::{Move, Moved};
 pub use submit::{Checked, Submission, Submitted};
 pub use watch::WatchStream;

@@ -226,7 +226,7 @@ pub(super) fn target(plan: &Plan) -> String {
 }
 
 /// A warning when the agent tells of ISO files and none of them fits. The agent itself has the last word.
-fn no_fitting_iso(plan: &Plan, agent: &AgentRow) -> Option<Problem> {
+pub(super) fn no_fitting_iso(plan: &Plan, agent: &AgentRow) -> Option<Problem> {
     let bare = |version: &str| version.trim().trim_start_matches(['v', 'V']).to_owned();
     let wanted = match (&plan.deployment.iso.file_name, &plan.cloudtower.version) {
         (Some(name), _) => name.clone(),

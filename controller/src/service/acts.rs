@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Why a workbook that gives no plan is no act.
-const REJECTED: &str = "plan_rejected";
+pub(super) const REJECTED: &str = "plan_rejected";
 /// Why a retry that cannot begin is none.
 const BLOCKED: &str = "step_blocked";
 
@@ -244,13 +244,13 @@ impl OperatorApi {
 }
 
 /// A workbook in words. Values that win over it are only counted: one of them may be a secret.
-fn workbook(file_name: &str, overrides: usize) -> String {
+pub(super) fn workbook(file_name: &str, overrides: usize) -> String {
     // A name is cut here already, so that what is said behind it is not lost.
     let name: String = file_name.chars().take(255).collect();
     if overrides == 0 { format!("workbook {name}") } else { format!("workbook {name}, {overrides} values set") }
 }
 
-fn problems(count: usize) -> String {
+pub(super) fn problems(count: usize) -> String {
     format!("the workbook gives no plan: {count} problems")
 }
 

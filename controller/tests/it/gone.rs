@@ -27,7 +27,7 @@ async fn a_job_that_is_stored_wakes_its_agent_although_its_submitter_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(open(dir.path()).await);
     let agents = Arc::new(Agents::open(store.clone()).await.unwrap());
-    let session = agents.connect(&agent());
+    let session = agents.connect(&agent(), &[]);
     let (config, tasks, stop) = (Arc::new(Config::default()), TaskTracker::new(), CancellationToken::new());
     let jobs = Jobs::new(store.clone(), agents, config, Redactor::new(), tasks.clone(), stop);
     let job = JobId::new();

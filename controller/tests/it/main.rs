@@ -6,6 +6,7 @@ mod again;
 mod agent;
 mod audit;
 mod decide;
+mod diff;
 mod enrollment;
 mod gone;
 mod jobs;

@@ -9,6 +9,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc, sync::La
 use async_trait::async_trait;
 use gantry_agent::{
     config::Settings,
+    diff::Diff,
     facts::Facts,
     identity::Identity,
     journal::OsDisk,
@@ -98,6 +99,8 @@ async fn receive(runner: &Arc<Runner>, response: v1::OpenResponse) -> bool {
                 runner.acked(job, ack.seq).await.unwrap();
             }
         }
+        Some(Item::Survey(request)) => runner.survey(request),
+        Some(Item::SurveyCancel(cancel)) => runner.end_survey(&cancel.survey_id),
         Some(Item::Order(mut order)) => {
             complete(&mut order);
             let number = order.number;
@@ -196,6 +199,10 @@ impl Step for Made {
         cx.save(facts).await
     }
 
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
+    }
+
     async fn undo(&self, _cx: &StepCx, _facts: &mut Facts) -> Result<Vec<String>, StepError> {
         Ok(vec!["something was removed".to_owned()])
     }
@@ -210,5 +217,9 @@ impl Step for Asks {
     async fn run(&self, cx: &StepCx, _facts: &mut Facts) -> Result<(), StepError> {
         cx.safe_point().await?;
         Err(StepError::Undecided(Box::new(Failure { code: "unclear".to_owned(), ..Failure::default() })))
+    }
+
+    async fn survey(&self, _cx: &StepCx, _facts: &mut Facts, _diff: &mut Diff) -> Result<(), StepError> {
+        Ok(())
     }
 }

@@ -10,11 +10,14 @@ use super::super::{
 };
 use crate::{
     cloudtower::{Cluster, ConnectState, TaskState},
+    diff::Diff,
     facts::{ClusterFact, Facts},
     result,
     step::{Progress, StepCx, StepError},
 };
 
+/// What an intent of ours is called.
+pub(super) const CALL: &str = "connect-cluster";
 /// Rounds of look and attach: the first one and three retries.
 const ROUNDS: u32 = 4;
 
@@ -37,6 +40,34 @@ pub(super) async fn attach(cx: &StepCx, facts: &mut Facts, datacenter: &NamedId,
     Err(permanent(story("cluster_missing", message, remedy)))
 }
 
+/// What would become of the cluster at this address in the CloudTower that is there.
+pub(super) async fn survey(cx: &StepCx, diff: &mut Diff, ip: &str) -> Result<(), StepError> {
+    match look(cx, ip).await? {
+        None => survey_new(diff, ip),
+        Some(found) if found.state == ConnectState::Removing => {
+            let message = "CloudTower is removing the cluster: that is waited for, then it is attached again";
+            diff.create(CALL, ip, message);
+        }
+        Some(found) if found.state == ConnectState::Connected => {
+            diff.keep(ip, format!("the cluster is attached already ({})", found.id));
+        }
+        Some(found) => {
+            let message = format!(
+                "the cluster is in CloudTower already, and is {}: it is not attached again, and the stage fails unless it \
+                 gets connected",
+                found.state.word()
+            );
+            diff.unknown("", ip, message);
+        }
+    }
+    Ok(())
+}
+
+/// A cluster that is attached where it is not yet.
+pub(super) fn survey_new(diff: &mut Diff, ip: &str) {
+    diff.create(CALL, ip, "the cluster is attached to CloudTower");
+}
+
 /// The cluster as CloudTower has it, known by its address, or by its serial where the plan names it.
 pub(in crate::steps) async fn look(cx: &StepCx, ip: &str) -> Result<Option<Cluster>, StepError> {
     let clusters = tower::ask(cx, "listing CloudTower's clusters", || cx.outside.tower.clusters()).await?;
@@ -56,11 +87,13 @@ pub(in crate::steps) async fn look(cx: &StepCx, ip: &str) -> Result<Option<Clust
 /// The cluster in a stage that comes after the attaching: it must be there. `attempted`: what it is needed for.
 pub(in crate::steps) async fn attached(cx: &StepCx, ip: &str, attempted: &str) -> Result<Cluster, StepError> {
     let found = look(cx, ip).await?.filter(|found| found.state != ConnectState::Removing);
-    found.ok_or_else(|| {
-        let message = format!("{attempted} {ip} is not possible: it is not in CloudTower");
-        let remedy = "attach it first: choose the stage attach_cluster, too";
-        permanent(story("cluster_not_attached", message, remedy))
-    })
+    found.ok_or_else(|| not_attached(ip, attempted))
+}
+
+/// The failure of a stage that needs the cluster in CloudTower.
+pub(in crate::steps) fn not_attached(ip: &str, attempted: &str) -> StepError {
+    let message = format!("{attempted} {ip} is not possible: it is not in CloudTower");
+    permanent(story("cluster_not_attached", message, "attach it first: choose the stage attach_cluster, too"))
 }
 
 /// Waits until a cluster that is being removed is gone.
@@ -112,7 +145,7 @@ async fn connect(cx: &StepCx, facts: &mut Facts, datacenter: &NamedId, ip: &str,
     cx.save(facts).await?;
     let user = cx.plan.cluster.admin_user.as_str();
     let detail = extra([("cluster", json!(ip)), ("datacenter", json!(datacenter.id)), ("user", json!(user))]);
-    let intent = cx.intend("connect-cluster", detail).await?;
+    let intent = cx.intend(CALL, detail).await?;
     let credentials = (user, &cx.secrets.fisheye_password);
     let tower = &cx.outside.tower;
     match tower::unlocked(cx, || tower.connect_cluster(&datacenter.id, ip, credentials)).await? {

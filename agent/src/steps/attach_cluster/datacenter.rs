@@ -10,10 +10,13 @@ use super::super::{
 };
 use crate::{
     cloudtower::SetupState,
+    diff::Diff,
     facts::{DatacenterFact, Facts},
     step::{StepCx, StepError},
 };
 
+/// What an intent of ours is called.
+const CALL: &str = "create-datacenter";
 /// Rounds of look and make: the first one and three retries.
 const ROUNDS: u32 = 4;
 
@@ -22,16 +25,39 @@ const ROUNDS: u32 = 4;
 pub(super) async fn organization(cx: &StepCx) -> Result<NamedId, StepError> {
     for round in 0..ROUNDS {
         cx.check()?;
-        let attempted = "listing CloudTower's organisations";
-        let organizations = tower::ask(cx, attempted, || cx.outside.tower.organizations()).await?;
-        let state = SetupState { organizations, root_created: true };
-        if let Some(found) = first_setup::ours(cx, &state)? {
+        if let Some(found) = look_for_organization(cx).await? {
             return Ok(found);
         }
         first_setup::create(cx, round).await?;
     }
     let message = format!("the organisation \"{}\" is not there after {ROUNDS} rounds", cx.plan.organization);
     Err(permanent(story("organization_missing", message, "look at CloudTower's organisations, then retry the job")))
+}
+
+async fn look_for_organization(cx: &StepCx) -> Result<Option<NamedId>, StepError> {
+    let attempted = "listing CloudTower's organisations";
+    let organizations = tower::ask(cx, attempted, || cx.outside.tower.organizations()).await?;
+    first_setup::ours(cx, &SetupState { organizations, root_created: true })
+}
+
+/// What would become of both in the CloudTower that is there.
+pub(super) async fn survey(cx: &StepCx, diff: &mut Diff) -> Result<(), StepError> {
+    let Some(organization) = look_for_organization(cx).await? else {
+        diff.create(first_setup::CALL, cx.plan.organization.trim(), "the organisation is made");
+        survey_new(cx, diff);
+        return Ok(());
+    };
+    diff.keep(&organization.name, format!("the organisation is there already ({})", organization.id));
+    match look(cx, &organization.id, cx.plan.datacenter.trim()).await? {
+        Some(found) => diff.keep(&found.name, format!("the datacenter is there already ({})", found.id)),
+        None => survey_new(cx, diff),
+    }
+    Ok(())
+}
+
+/// The datacenter that is made, where there is none.
+pub(super) fn survey_new(cx: &StepCx, diff: &mut Diff) {
+    diff.create(CALL, cx.plan.datacenter.trim(), "the datacenter is made");
 }
 
 /// The plan's datacenter.
@@ -76,7 +102,7 @@ async fn make(cx: &StepCx, facts: &mut Facts, organization: &NamedId, name: &str
         cx.save(facts).await?;
     }
     let detail = extra([("organization", json!(organization.id)), ("name", json!(name))]);
-    let intent = cx.intend("create-datacenter", detail).await?;
+    let intent = cx.intend(CALL, detail).await?;
     let attempted = format!("creating the datacenter \"{name}\"");
     let tower = &cx.outside.tower;
     match tower::unlocked(cx, || tower.create_datacenter(&organization.id, name)).await? {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     cloudtower::{AlertRule, Cluster},
+    diff::Diff,
     facts::Facts,
     step::{StepCx, StepError},
 };
@@ -20,6 +21,41 @@ use crate::{
 pub(super) const RULE: &str = "zbs_cluster_data_space_use_rate";
 /// What is kept free beside one host's space, percent.
 const MARGIN: u64 = 5;
+
+/// K3's word in the journal.
+const CALL: &str = "updateGlobalAlertRule";
+
+/// What would become of it.
+pub(super) async fn survey(cx: &StepCx, diff: &mut Diff, ip: &str, cluster: &Cluster) -> Result<(), StepError> {
+    let wanted = &cx.plan.deployment.tower_config;
+    if !wanted.capacity_alert {
+        return Ok(());
+    }
+    let Some(hosts) = cluster.host_num.filter(|hosts| *hosts > 0) else {
+        diff.notice(ip, "the alert about the use of space stays: CloudTower does not tell how many hosts there are");
+        return Ok(());
+    };
+    let (notice, critical) = (notice(hosts, wanted), wanted.alert_critical);
+    match look(cx, &cluster.id).await? {
+        None => diff.notice(ip, format!("the alert about the use of space stays: there is no rule {RULE}")),
+        Some(rule) if rule.warns_at(notice, critical) => {
+            diff.keep(ip, format!("the alert about the use of space is set: {notice} % and {critical} %"));
+        }
+        Some(_) => diff.change(
+            CALL,
+            ip,
+            format!("the alert about the use of space: notice at {notice} %, critical at {critical} %"),
+        ),
+    }
+    Ok(())
+}
+
+/// The same for a cluster that is yet to be attached.
+pub(super) fn survey_new(cx: &StepCx, diff: &mut Diff, ip: &str) {
+    if cx.plan.deployment.tower_config.capacity_alert {
+        diff.unknown(CALL, ip, "the thresholds of the alert about the use of space, by the number of hosts");
+    }
+}
 
 /// Sets the thresholds, where the plan wants it and they are others.
 pub(super) async fn set(cx: &StepCx, facts: &mut Facts, ip: &str, cluster: &Cluster) -> Result<Done, StepError> {
@@ -68,7 +104,7 @@ pub(super) async fn change(cx: &StepCx, ip: &str, cluster: &str, wanted: &AlertR
         cx.check()?;
         let detail =
             extra([("cluster", json!(ip)), ("notice", json!(wanted.notice)), ("critical", json!(wanted.critical))]);
-        let intent = cx.intend("updateGlobalAlertRule", detail).await?;
+        let intent = cx.intend(CALL, detail).await?;
         let set = tower::unlocked(cx, || tower.set_alert_rule(wanted, cluster)).await?;
         cx.outcome(intent, tower::became(&set), extra([])).await?;
         let told = match set {

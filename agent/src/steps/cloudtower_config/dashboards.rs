@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     cloudtower::{Cluster, Error, NewGraph},
+    diff::Diff,
     facts::Facts,
     step::{StepCx, StepError},
 };
@@ -75,6 +76,53 @@ pub(super) fn key(view: &str, metric: &str) -> String {
     format!("{view}/{metric}")
 }
 
+/// Their words in the journal.
+const CREATE_VIEW: &str = "create-view";
+const CREATE_GRAPH: &str = "create-graph";
+
+/// What would become of them.
+pub(super) async fn survey(cx: &StepCx, diff: &mut Diff, ip: &str, cluster: &Cluster) -> Result<(), StepError> {
+    if !cx.plan.deployment.tower_config.dashboards {
+        return Ok(());
+    }
+    for (name, _, graphs) in VIEWS {
+        match look(cx, &cluster.id, name).await? {
+            Some(view) => {
+                diff.keep(ip, format!("the dashboard {name} is there"));
+                let there = graphs_of(cx, &view).await?;
+                let missing = graphs.iter().filter(|(metric, _)| !there.iter().any(|known| known == metric));
+                missing.for_each(|(metric, _)| to_create(diff, ip, (name, metric)));
+            }
+            None => {
+                diff.create(CREATE_VIEW, ip, format!("the dashboard {name}"));
+                graphs.iter().for_each(|(metric, _)| to_create(diff, ip, (name, metric)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same for a cluster that is yet to be attached.
+pub(super) fn survey_new(cx: &StepCx, diff: &mut Diff, ip: &str) {
+    if !cx.plan.deployment.tower_config.dashboards {
+        return;
+    }
+    for (name, _, graphs) in VIEWS {
+        diff.create(CREATE_VIEW, ip, format!("the dashboard {name}"));
+        graphs.iter().for_each(|(metric, _)| to_create(diff, ip, (name, metric)));
+    }
+}
+
+fn to_create(diff: &mut Diff, ip: &str, (view, metric): (&str, &str)) {
+    diff.create(CREATE_GRAPH, ip, format!("the graph {metric} on the dashboard {view}"));
+}
+
+/// A view of this name.
+async fn look(cx: &StepCx, cluster: &str, name: &str) -> Result<Option<String>, StepError> {
+    let found = tower::ask(cx, "listing CloudTower's dashboards", || cx.outside.tower.views(cluster, name)).await?;
+    Ok(found.into_iter().next())
+}
+
 /// Makes what is not there, where the plan wants it.
 pub(super) async fn make(cx: &StepCx, facts: &mut Facts, ip: &str, cluster: &Cluster) -> Result<Done, StepError> {
     if !cx.plan.deployment.tower_config.dashboards {
@@ -115,15 +163,14 @@ async fn view(cx: &StepCx, facts: &mut Facts, (ip, cluster): (&str, &str), name:
     let tower = &cx.outside.tower;
     let attempted = format!("making the dashboard {name} of the cluster {ip}");
     for round in 0..=TRIES {
-        let found = tower::ask(cx, "listing CloudTower's dashboards", || tower.views(cluster, name)).await?;
-        if let Some(id) = found.into_iter().next() {
+        if let Some(id) = look(cx, cluster, name).await? {
             return Ok(id);
         }
         if round == TRIES {
             break;
         }
         let detail = extra([("cluster", json!(ip)), ("view", json!(name))]);
-        create(cx, facts, (ip, name), ("create-view", &attempted), detail, round, || tower.create_view(cluster, name))
+        create(cx, facts, (ip, name), (CREATE_VIEW, &attempted), detail, round, || tower.create_view(cluster, name))
             .await?;
     }
     Err(unclear(&attempted))
@@ -149,7 +196,7 @@ async fn graph_on(
         }
         let detail = extra([("cluster", json!(ip)), ("view", json!(name)), ("metric", json!(graph.metric))]);
         let ask = || tower.create_graph(cluster, view, graph);
-        create(cx, facts, (ip, &key), ("create-graph", &attempted), detail, round, ask).await?;
+        create(cx, facts, (ip, &key), (CREATE_GRAPH, &attempted), detail, round, ask).await?;
     }
     Err(unclear(&attempted))
 }

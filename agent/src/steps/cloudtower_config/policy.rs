@@ -12,9 +12,40 @@ use super::{
 };
 use crate::{
     cloudtower::{Cluster, StoragePolicy},
+    diff::Diff,
     facts::Facts,
     step::{StepCx, StepError},
 };
+
+/// K1's word in the journal.
+pub(super) const CALL: &str = "updateClusterSettings";
+
+/// What would become of it.
+pub(super) async fn survey(cx: &StepCx, diff: &mut Diff, ip: &str, cluster: &Cluster) -> Result<(), StepError> {
+    let wanted = StoragePolicy::from(cx.plan.deployment.tower_config.storage_policy).name;
+    let Some(settings) = cluster.settings_id.as_deref() else {
+        diff.unknown(
+            CALL,
+            ip,
+            format!("the default storage policy becomes {wanted}, once CloudTower has the settings"),
+        );
+        return Ok(());
+    };
+    match look(cx, ip, settings).await? {
+        Some(now) if now.name == wanted => diff.keep(ip, format!("the default storage policy is {wanted} already")),
+        Some(now) => {
+            diff.change(CALL, ip, format!("the default storage policy becomes {wanted} instead of {}", now.name))
+        }
+        None => diff.change(CALL, ip, format!("the default storage policy becomes {wanted}; what it is, is not told")),
+    }
+    Ok(())
+}
+
+/// The same for a cluster that is yet to be attached.
+pub(super) fn survey_new(cx: &StepCx, diff: &mut Diff, ip: &str) {
+    let wanted = cx.plan.deployment.tower_config.storage_policy.name();
+    diff.unknown(CALL, ip, format!("the default storage policy becomes {wanted}, unless the cluster has it already"));
+}
 
 /// Sets the policy of the plan, unless it is set.
 pub(super) async fn set(cx: &StepCx, facts: &mut Facts, ip: &str, cluster: &Cluster) -> Result<Done, StepError> {
@@ -57,7 +88,7 @@ pub(super) async fn change(cx: &StepCx, ip: &str, settings: &str, wanted: &Stora
     for round in 0..TRIES {
         cx.check()?;
         let detail = extra([("cluster", json!(ip)), ("settings", json!(settings)), ("policy", json!(wanted.name))]);
-        let intent = cx.intend("updateClusterSettings", detail).await?;
+        let intent = cx.intend(CALL, detail).await?;
         let set = tower::unlocked(cx, || tower.set_storage_policy(settings, wanted)).await?;
         cx.outcome(intent, tower::became(&set), extra([])).await?;
         let told = match set {

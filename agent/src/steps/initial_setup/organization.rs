@@ -12,6 +12,9 @@ use crate::{
     step::{StepCx, StepError},
 };
 
+/// What an intent of ours is called.
+pub(in crate::steps) const CALL: &str = "createOrganization";
+
 /// Ours, if it is there. Another one means that somebody else has set this CloudTower up: hands off.
 pub(in crate::steps) fn ours(cx: &StepCx, state: &SetupState) -> Result<Option<NamedId>, StepError> {
     let planned = cx.plan.organization.trim();
@@ -32,7 +35,7 @@ pub(in crate::steps) fn ours(cx: &StepCx, state: &SetupState) -> Result<Option<N
 /// Creates it. Not idempotent: the caller looks before and after.
 pub(in crate::steps) async fn create(cx: &StepCx, round: u32) -> Result<(), StepError> {
     let name = cx.plan.organization.trim();
-    let intent = cx.intend("createOrganization", extra([("name", json!(name))])).await?;
+    let intent = cx.intend(CALL, extra([("name", json!(name))])).await?;
     match cx.outside.tower.create_organization(name).await {
         Ok(made) => {
             cx.outcome(intent, IntentResult::Done, extra([("id", json!(made.id))])).await?;

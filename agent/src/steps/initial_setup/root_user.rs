@@ -27,7 +27,7 @@ enum Method {
 /// Seconds at scale 1 before a login is tried a second time (`flow.md` 5.3).
 const SECOND_LOGIN_S: f64 = 5.0;
 /// What an intent of ours is called.
-const CALL: &str = "createRootUser";
+pub(super) const CALL: &str = "createRootUser";
 
 /// Creates it by the first method that is not refused. Whatever comes of it, the caller looks.
 pub(super) async fn create(cx: &StepCx, facts: &mut Facts, round: u32) -> Result<(), StepError> {

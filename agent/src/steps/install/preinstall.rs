@@ -14,6 +14,8 @@ use crate::{
     step::{StepCx, StepError},
 };
 
+/// What an intent of ours is called.
+pub(super) const CALL: &str = "preinstall.sh";
 /// Runs in all: the second one only after a lost connection (`flow.md` 4.3).
 const RUNS: u32 = 2;
 
@@ -31,7 +33,7 @@ pub(super) async fn run(cx: &StepCx, facts: &mut Facts) -> Result<(), StepError>
         cx.check()?;
         let left = deadline.saturating_duration_since(Instant::now());
         let command = scripts::preinstall(&cx.settings.guest, left);
-        let intent = cx.intend("preinstall.sh", extra([("attempt", json!(attempt))])).await?;
+        let intent = cx.intend(CALL, extra([("attempt", json!(attempt))])).await?;
         let result = shell::run_once(cx, facts, &command).await?;
         let (outcome, ended) = match &result {
             Ok(output) => (IntentResult::Done, Some((output.exit.to_string(), output.stdout.clone()))),

@@ -16,6 +16,8 @@ use crate::{
     step::{StepCx, StepError},
 };
 
+/// What an intent of ours is called.
+pub(super) const CALL: &str = "installer deploy";
 /// Real time within which a started installer must have left its pid.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(20);
 /// Real time between two looks.
@@ -32,7 +34,7 @@ pub(super) async fn start(cx: &StepCx, facts: &mut Facts) -> Result<(), StepErro
     let number = installer.starts;
     cx.save(facts).await?;
     let token = format!("gantry.start.{}.{number}", cx.job);
-    let intent = cx.intend("installer deploy", extra([("start", json!(number)), ("token", json!(token))])).await?;
+    let intent = cx.intend(CALL, extra([("start", json!(number)), ("token", json!(token))])).await?;
     let command = scripts::start_installer(&cx.settings.guest, &token);
     let output = shell::run(cx, facts, &command).await?;
     if !output.success() {

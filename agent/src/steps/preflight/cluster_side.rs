@@ -50,6 +50,7 @@ async fn login(report: &mut Report<'_>) -> Result<bool, StepError> {
     };
     let Err(error) = outcome else {
         let target = cx.outside.fisheye.base_url();
+        report.logged_in = true;
         report.ok("login", &target, format!("logged in to Fisheye at {target}")).await?;
         return Ok(true);
     };

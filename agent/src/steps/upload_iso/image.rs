@@ -29,8 +29,11 @@ pub(super) struct Match {
     pub doubtful: Vec<(String, String)>,
 }
 
-/// Looks for the ISO among the images (2.0). True: found, and in the facts.
-pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bool, StepError> {
+/// What an intent to remove one is called.
+pub(in crate::steps) const DELETE: &str = "delete_image";
+
+/// Looks for the ISO among the images (2.0); its hashes are read where one of them gives a checksum to compare with.
+pub(super) async fn look(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<(Match, IsoFact), StepError> {
     let images = read(cx, "listing the images", cx.outside.fisheye.images()).await?;
     let unfinished = Unfinished::new(&cx.settings);
     let unfinished = blocking(move || unfinished.all()).await.map_err(StepError::Journal)?;
@@ -38,8 +41,24 @@ pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resu
         image.size == Some(iso.size) && image.md5.is_some() && same_image_name(&image.name, &iso.file_name)
     };
     let hashed = if images.iter().any(asks) { iso_hash::known(cx, facts, iso).await? } else { iso.clone() };
-    let iso = &hashed;
-    let Match { reuse, warnings, doubtful } = pick(&images, iso, &unfinished, cx.log.may_lack_facts());
+    Ok((pick(&images, &hashed, &unfinished, cx.log.may_lack_facts()), hashed))
+}
+
+/// An image that was found.
+pub(super) fn reused(image: Image) -> ImageFact {
+    ImageFact {
+        state: ImageState::Reused,
+        image_uuid: image.uuid,
+        zbs_volume_id: image.zbs_volume_id,
+        image_path: image.path,
+        name: image.name,
+        ..ImageFact::default()
+    }
+}
+
+/// Takes the ISO's image over, if there is one. True: found, and in the facts.
+pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Result<bool, StepError> {
+    let (Match { reuse, warnings, doubtful }, iso) = look(cx, facts, iso).await?;
     for warning in warnings {
         cx.note(Level::Warning, "iso_lookup", warning, fields(json!({"step": "iso_lookup"}))).await?;
     }
@@ -59,14 +78,7 @@ pub(super) async fn reuse(cx: &StepCx, facts: &mut Facts, iso: &IsoFact) -> Resu
         }
         return Ok(false);
     };
-    facts.image = Some(ImageFact {
-        state: ImageState::Reused,
-        image_uuid: image.uuid,
-        zbs_volume_id: image.zbs_volume_id,
-        image_path: image.path,
-        name: image.name,
-        ..ImageFact::default()
-    });
+    facts.image = Some(reused(image));
     cx.save(facts).await?;
     Ok(true)
 }
@@ -161,7 +173,7 @@ pub(in crate::steps) async fn remove(cx: &StepCx, image_uuid: &str) -> Result<Re
             cx.sleep(timing.scaled(timing.undo_retry_s)).await?;
         }
         let mut detail = fields(json!({"image_uuid": image_uuid, "attempt": attempt}));
-        let intent = cx.intend("delete_image", detail.clone()).await?;
+        let intent = cx.intend(DELETE, detail.clone()).await?;
         let deleted = cx.outside.fisheye.delete_image(image_uuid).await;
         let listed = cx.outside.fisheye.images().await;
         let gone = listed.as_ref().map(|images| images.iter().all(|image| image.uuid != image_uuid));

@@ -15,6 +15,8 @@ use crate::{
     upload::Unfinished,
 };
 
+/// What an intent of ours is called.
+pub(super) const CALL: &str = "create_upload_volume";
 /// Lost answers that are borne: after them the next question is not asked (`flow.md` 6).
 const MOST_LOST: u32 = 2;
 /// Looks at the list for a volume that may still appear.
@@ -137,7 +139,7 @@ async fn ask(cx: &StepCx, facts: &mut Facts, iso: &IsoFact, times: u32) -> Resul
         facts.asked_volume = Some(AskedVolume { name, size, listed_before: listed_before.clone(), times });
         cx.save(facts).await?;
         let detail = json!({"name": iso.file_name, "size": iso.size, "listed_before": listed_before, "times": times});
-        let intent = match cx.intend("create_upload_volume", fields(detail)).await {
+        let intent = match cx.intend(CALL, fields(detail)).await {
             Err(StepError::Stopping) => {
                 // It was not asked for: no doubt about it may stay.
                 facts.asked_volume = None;

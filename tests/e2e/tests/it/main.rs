@@ -8,6 +8,7 @@ mod cancel;
 mod chaos;
 mod decide;
 mod deploy;
+mod diff;
 mod faults;
 mod fuzz;
 mod handover;
