@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Why a workbook that gives no plan is no act.
-pub(super) const REJECTED: &str = "plan_rejected";
+const REJECTED: &str = "plan_rejected";
 /// Why a retry that cannot begin is none.
 const BLOCKED: &str = "step_blocked";
 
@@ -250,7 +250,12 @@ pub(super) fn workbook(file_name: &str, overrides: usize) -> String {
     if overrides == 0 { format!("workbook {name}") } else { format!("workbook {name}, {overrides} values set") }
 }
 
-pub(super) fn problems(count: usize) -> String {
+/// The workbook does not make a plan.
+pub(super) fn not_planned(act: &mut Act, count: usize) {
+    act.reject(REJECTED, problems(count));
+}
+
+fn problems(count: usize) -> String {
     format!("the workbook gives no plan: {count} problems")
 }
 

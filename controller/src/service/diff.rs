@@ -11,7 +11,7 @@ use tonic::{Response, Status};
 
 use super::{
     OperatorApi,
-    acts::{REJECTED, problems, workbook},
+    acts::{not_planned, workbook},
     agent_id, rejected,
 };
 use crate::{
@@ -35,7 +35,7 @@ impl OperatorApi {
         let looked = match self.begin(&mut act, request).await {
             Err(status) => return act.end(Err(status)).await,
             Ok(Diffed::Rejected(found)) => {
-                act.reject(REJECTED, problems(found.problems.len()));
+                not_planned(&mut act, found.problems.len());
                 act.end(Ok(())).await?;
                 // There is room for two.
                 let _ = out.try_send(message(Item::Rejected(rejected(&found))));

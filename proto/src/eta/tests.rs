@@ -1,3 +1,5 @@
+//! How well the end is foretold, before and after learning.
+
 use jiff::SignedDuration;
 
 use super::*;
