@@ -24,7 +24,7 @@ pub(crate) use reasons::{Bundle, Explain};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-    0  done (warnings too); Ctrl-C in watch: the job goes on
+    0  done (warnings too); q or Ctrl-C in watch: the job goes on
     1  internal error of ctl or the controller
     2  wrong command line, profile or job id
     3  workbook rejected or unreadable; audit log that does not verify
@@ -39,7 +39,7 @@ Examples:
   ctl plan check planning.xlsx             check a workbook, no controller needed
   ctl deploy planning.xlsx --watch         deploy it and follow to the end
   ctl jobs --active                        what is going on
-  ctl watch 3f2a1b0c                       follow a job; Ctrl-C only detaches
+  ctl watch 3f2a1b0c                       follow a job; q only detaches
   ctl cancel 3f2a1b0c --reason \"wrong site\" --wait";
 
 /// Puts CloudTower onto SmartX clusters behind a bastion: the operator's side.
@@ -148,8 +148,10 @@ Examples:
   ctl show 3f2a1b0c
   ctl show 3f2a1b0c -o json")]
     Show(Job),
-    /// Follow a job to its end; Ctrl-C detaches, the job goes on
+    /// Follow a job to its end; q or Ctrl-C detaches, the job goes on
     #[command(after_help = "\
+On a terminal it has the whole screen: the steps, how long is left (with a range, learned from earlier jobs), and below \
+it what was told so far: arrows, PgUp, PgDn, Home and End scroll. In a pipe it is lines of text. \
 With -o ndjson each event, progress sample and change of the job is one line on stdout. A broken line is taken up \
 again after the last event, without gap or repetition. The exit code tells the outcome of the job.
 
