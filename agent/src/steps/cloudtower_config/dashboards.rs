@@ -29,8 +29,11 @@ enum About {
     Vms,
 }
 
-/// The views, and of each graph its metric and heading.
-const VIEWS: [(&str, About, &[(&str, &str)]); 3] = [
+/// A view: its name, what its graphs are about, and of each graph its metric and heading.
+type View = (&'static str, About, &'static [(&'static str, &'static str)]);
+
+/// The views.
+const VIEWS: [View; 3] = [
     (
         "Cluster",
         About::Cluster,
