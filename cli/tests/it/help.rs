@@ -48,6 +48,7 @@ async fn every_command_has_help_with_examples() {
         "audit",
         "audit export",
         "audit verify",
+        "web",
         "version",
         "completions",
     ] {

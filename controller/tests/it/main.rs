@@ -15,3 +15,4 @@ mod moving;
 mod orders;
 mod settings;
 mod store;
+mod web;
