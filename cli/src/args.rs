@@ -278,6 +278,16 @@ Examples:
     /// Show who did what; export and verify the audit log
     #[command(args_conflicts_with_subcommands = true, after_help = audit::HELP)]
     Audit(Audit),
+    /// Print a link that opens the controller's web pages
+    #[command(after_help = "\
+The link works once, and soon; whoever opens it acts in your name, with your role, until the session ends. The browser \
+must reach the controller at the address that ctl uses, and trust the controller's CA (ca.pem beside the profile) or \
+be told to.
+
+Examples:
+  ctl web
+  ctl web -o json")]
+    Web,
     /// Print the version of ctl and, when it can be reached, of the controller
     #[command(after_help = "\
 Examples:

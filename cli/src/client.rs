@@ -265,6 +265,15 @@ impl Client {
         Ok(answer.await?)
     }
 
+    /// Lets whoever shows the token of this hash open the web pages.
+    pub(crate) async fn web_link(&self, token_sha256: &str) -> Result<v1::MakeWebLinkResponse, Failure> {
+        let answer = self.call("asking for a link to the web pages", ATTEMPTS, || {
+            let (mut fleet, token_sha256) = (self.fleet.clone(), token_sha256.to_owned());
+            async move { fleet.make_web_link(v1::MakeWebLinkRequest { token_sha256 }).await }
+        });
+        Ok(answer.await?)
+    }
+
     /// Opens a list of records of the audit log.
     pub(crate) async fn audit(
         &self,

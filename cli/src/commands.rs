@@ -25,6 +25,7 @@ mod site;
 mod sweep;
 mod version;
 mod watch;
+mod web;
 
 use gantry_proto::Redactor;
 
@@ -81,6 +82,7 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Operator(command) => operator::run(&cx, command).await,
         Command::Site(command) => site::run(&cx, command).await,
         Command::Audit(args) => audit::run(&cx, args).await,
+        Command::Web => web::run(&cx).await,
         Command::Version => version::run(&cx).await,
         Command::Completions { shell } => completions::run(&cx, shell),
     }

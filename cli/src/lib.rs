@@ -146,6 +146,7 @@ fn name(command: &Command) -> &'static str {
             Some(AuditCommand::Export { .. }) => "ctl audit export",
             Some(AuditCommand::Verify(_)) => "ctl audit verify",
         },
+        Command::Web => "ctl web",
         Command::Version => "ctl version",
         Command::Completions { .. } => "ctl completions",
     }

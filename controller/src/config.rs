@@ -43,6 +43,8 @@ pub struct Config {
     pub enrollment: Enrollment,
     /// The audit log.
     pub audit: Audit,
+    /// The web pages.
+    pub web: Web,
     /// What the planner takes where a workbook is silent (`flow.md` 2.2).
     pub plan: gantry_plan::Defaults,
     /// Logs and traces.
@@ -127,6 +129,26 @@ pub struct Audit {
     pub readers: usize,
 }
 
+/// The web pages: links that open them, and sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Web {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// How long a link of `ctl web` can be used, seconds.
+    pub link_life_s: u64,
+    /// Links that wait to be used; an operator has one at most.
+    pub links: usize,
+    /// How long the pages stay open with one link, seconds.
+    pub session_life_s: u64,
+    /// Sessions at once.
+    pub sessions: usize,
+    /// Sessions of one operator; the oldest ends for one more.
+    pub sessions_per_operator: usize,
+    /// A page that follows a job hears something at least so often, milliseconds.
+    pub heartbeat_ms: u64,
+}
+
 /// How agents join and come back.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -172,6 +194,7 @@ impl Default for Config {
             certificates: Certificates::default(),
             enrollment: Enrollment::default(),
             audit: Audit::default(),
+            web: Web::default(),
             plan: gantry_plan::Defaults::default(),
             telemetry: gantry_telemetry::Settings::default(),
         }
@@ -218,6 +241,20 @@ impl Default for Limits {
 impl Default for Audit {
     fn default() -> Self {
         Self { window_ms: 60_000, refusals_per_peer: 10, refusals_in_all: 300, peers: 256, readers: 16 }
+    }
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            link_life_s: 120,
+            links: 64,
+            session_life_s: 8 * 3600,
+            sessions: 256,
+            sessions_per_operator: 8,
+            heartbeat_ms: 15_000,
+        }
     }
 }
 
@@ -289,7 +326,7 @@ impl Config {
 
     /// Refuses values that make no sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let at_least_one: [(&'static str, u64); 21] = [
+        let at_least_one: [(&'static str, u64); 27] = [
             ("link.heartbeat_ms", self.link.heartbeat_ms.into()),
             ("link.hello_ms", self.link.hello_ms.into()),
             ("link.outgoing", self.link.outgoing as u64),
@@ -306,6 +343,12 @@ impl Config {
             ("audit.window_ms", self.audit.window_ms),
             ("audit.peers", self.audit.peers as u64),
             ("audit.readers", self.audit.readers as u64),
+            ("web.link_life_s", self.web.link_life_s),
+            ("web.links", self.web.links as u64),
+            ("web.session_life_s", self.web.session_life_s),
+            ("web.sessions", self.web.sessions as u64),
+            ("web.sessions_per_operator", self.web.sessions_per_operator as u64),
+            ("web.heartbeat_ms", self.web.heartbeat_ms),
             ("certificates.agent_life_s", self.certificates.agent_life_s),
             ("enrollment.token_life_s", self.enrollment.token_life_s),
             ("enrollment.approval_life_s", self.enrollment.approval_life_s),

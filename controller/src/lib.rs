@@ -1,7 +1,7 @@
 //! The controller: plans, the job log, which agents there are and what each was told.
 //!
-//! Operators talk to [`service`], agents to [`gateway`]; both only translate for [`jobs`] and [`agents`], and what must
-//! survive is in the [`store`]. The controller knows no Fisheye, SSH or CloudTower: it hands a plan and sealed secrets to
+//! Operators talk to [`service`], by gRPC or through the [`web`] pages, agents to [`gateway`]; all of them only translate for
+//! [`jobs`] and [`agents`], and what must survive is in the [`store`]. The controller knows no Fisheye, SSH or CloudTower: it hands a plan and sealed secrets to
 //! an agent, and folds what the agent tells. A secret is in clear only between the planner and the seal.
 
 pub mod access;
@@ -18,6 +18,7 @@ mod server;
 pub mod service;
 pub mod setup;
 pub mod store;
+pub mod web;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -41,6 +42,7 @@ use crate::{
     service::OperatorApi,
     setup::SetupError,
     store::{IdentityChange, OperatorRow, SqliteStore, Store, StoreError},
+    web::Sessions,
 };
 
 /// File name of the store in the data directory.
@@ -168,7 +170,8 @@ impl Controller {
             tasks: tasks.clone(),
             stop: streams.clone(),
         };
-        let operators = OperatorApi { jobs, agents, audit: audit.clone() };
+        let sessions = Arc::new(Sessions::new(config.web.clone()));
+        let operators = OperatorApi { jobs, agents, audit: audit.clone(), sessions };
         let routes = server::routes(&config, gateway, operators, AuditApi { audit }, access, dyn_store);
         if let Some(file) = &config.ready_file {
             files::replace(file, format!("{address}\n").as_bytes(), files::PUBLIC)?;

@@ -4,7 +4,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -35,13 +38,14 @@ use tonic::{Status, service::Routes, transport::server::Connected};
 use tracing::Instrument as _;
 
 use crate::{
-    access::{ANYBODY_BODY, Access, AccessApi, EnrollmentApi, gate},
+    access::{ANYBODY_BODY, Access, AccessApi, Connected as Peer, EnrollmentApi, gate},
     audit::AuditApi,
     config::{Config, Limits, ms},
     gateway::Gateway,
     service::OperatorApi,
     setup::ServerFiles,
     store::Store,
+    web,
 };
 
 /// Connection window of HTTP/2: many small events must not stall it.
@@ -134,6 +138,7 @@ pub(crate) fn routes(
     let jobs = v1::job_service_server::JobServiceServer::new(operators.clone())
         .max_decoding_message_size(submit_bytes)
         .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let pages = web::routes(config, operators.clone(), access.clone());
     let fleet = v1::fleet_service_server::FleetServiceServer::new(operators);
     let link = v1::agent_link_server::AgentLinkServer::new(gateway)
         .max_decoding_message_size(config.link.message_bytes)
@@ -153,8 +158,18 @@ pub(crate) fn routes(
     let grpc = grpc.routes().into_axum_router().reset_fallback();
     let grpc = grpc.layer(middleware::from_fn_with_state(access, gate));
     let grpc = grpc.layer(middleware::from_fn_with_state(ms(config.limits.call_ms), traced));
-    let app = Router::new().route("/healthz", get(health)).with_state(store).merge(grpc).fallback(not_found);
-    Routes::from(app)
+    let app =
+        Router::new().route("/healthz", get(health)).with_state(store).merge(grpc).merge(pages).fallback(not_found);
+    Routes::from(app.layer(middleware::from_fn(apart)))
+}
+
+/// Takes apart what a connection tells of itself: its peer, and whether that one is known by now.
+async fn apart(mut request: Request, next: Next) -> Response {
+    if let Some(Told { peer, known }) = request.extensions_mut().remove::<Told>() {
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(known);
+    }
+    next.run(request).await
 }
 
 /// One span for each call, below the caller's. Calls that are not streams have an end.
@@ -243,30 +258,53 @@ async fn shake_hands(
             let anonymous = tls.get_ref().1.peer_certificates().is_none_or(<[_]>::is_empty);
             let until = anonymous.then(|| Box::pin(tokio::time::sleep(ms(limits.anonymous_ms))));
             // The server may have stopped; then the connection is dropped.
-            let _ = accepted.send(Ok(Connection { tls, until, _place: place })).await;
+            let known = Known::default();
+            let _ = accepted.send(Ok(Connection { tls, until, known, _place: place })).await;
         }
         Ok(Err(error)) => tracing::warn!(%remote, %error, "a TLS handshake was refused"),
         Err(_) => tracing::warn!(%remote, "a TLS handshake took too long"),
     }
 }
 
-/// A connection that holds its place among the allowed ones; without a certificate it ends by itself.
+/// Set once somebody without a certificate is known otherwise: their connection may stay.
+#[derive(Clone, Default)]
+pub(crate) struct Known(Arc<AtomicBool>);
+
+impl Known {
+    /// They are known.
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a connection tells of itself.
+#[derive(Clone)]
+struct Told {
+    peer: Peer,
+    known: Known,
+}
+
+/// A connection that holds its place among the allowed ones; while nobody is known on it, it ends by itself.
 struct Connection {
     tls: TlsStream<TcpStream>,
     until: Option<Pin<Box<Sleep>>>,
+    known: Known,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = <TlsStream<TcpStream> as Connected>::ConnectInfo;
+    type ConnectInfo = Told;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.tls.connect_info()
+    fn connect_info(&self) -> Told {
+        Told { peer: self.tls.connect_info(), known: self.known.clone() }
     }
 }
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.known.0.load(Ordering::Relaxed) {
+            self.until = None;
+        }
         if let Some(until) = &mut self.until
             && until.as_mut().poll(cx).is_ready()
         {

@@ -9,12 +9,13 @@ use gantry_proto::{AgentId, Code, JobId, PROTOCOL, StepId, retry::Fate, v1};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    access::Caller,
+    access::{Caller, Issued},
     agents::Agents,
     audit::{Audit, act, caller},
     jobs::{Checked, Jobs, WatchStream},
     refusal::Refusal,
     store::{JobFilter, JobRow},
+    web::Sessions,
 };
 
 /// The operators' services.
@@ -26,6 +27,8 @@ pub struct OperatorApi {
     pub agents: Arc<Agents>,
     /// Where every act is recorded.
     pub audit: Arc<Audit>,
+    /// Links and sessions of the web pages.
+    pub sessions: Arc<Sessions>,
 }
 
 #[tonic::async_trait]
@@ -170,6 +173,16 @@ impl v1::fleet_service_server::FleetService for OperatorApi {
     ) -> Result<Response<v1::GetVersionResponse>, Status> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(Response::new(v1::GetVersionResponse { version, protocol: PROTOCOL }))
+    }
+
+    async fn make_web_link(
+        &self,
+        request: Request<v1::MakeWebLinkRequest>,
+    ) -> Result<Response<v1::MakeWebLinkResponse>, Status> {
+        let issued = request.extensions().get::<Issued>().copied();
+        let (mut act, request) = self.audit.act(request, act::WEB_LINK)?;
+        let answer = self.web_link(&mut act, issued, request).await;
+        act.end(answer).await
     }
 }
 

@@ -107,7 +107,7 @@ fn done(ran: &Ran) -> Vec<String> {
     done
 }
 
-fn of<'a>(diff: &'a SiteDiff, kind: DiffKind) -> Vec<&'a v1::DiffLine> {
+fn of(diff: &SiteDiff, kind: DiffKind) -> Vec<&v1::DiffLine> {
     diff.lines.iter().filter(|line| line.kind() == kind).collect()
 }
 

@@ -496,6 +496,15 @@ impl FleetService for Service {
         Ok(Response::new(v1::ListAgentsResponse { agents: vec![agent, never, out, dark] }))
     }
 
+    async fn make_web_link(
+        &self,
+        request: Request<v1::MakeWebLinkRequest>,
+    ) -> Result<Response<v1::MakeWebLinkResponse>, Status> {
+        self.refused()?;
+        assert_eq!(request.into_inner().token_sha256.len(), 64);
+        Ok(Response::new(v1::MakeWebLinkResponse { until_micros: 1_700_000_000_000_000, session_s: 28_800 }))
+    }
+
     async fn get_version(&self, _: Request<v1::GetVersionRequest>) -> Result<Response<v1::GetVersionResponse>, Status> {
         Ok(Response::new(v1::GetVersionResponse { version: "0.1.0".into(), protocol: 1 }))
     }

@@ -51,6 +51,7 @@ async fn every_command_has_help_with_examples() {
         "audit",
         "audit export",
         "audit verify",
+        "web",
         "version",
         "completions",
     ] {

@@ -15,9 +15,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use gantry_proto::{Code, STREAMS};
+use gantry_proto::{Code, STREAMS, v1::Role};
 use http_body::{Frame, SizeHint};
 use http_body_util::Limited;
+use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
@@ -32,7 +33,29 @@ use crate::{
 pub const ANYBODY_BODY: usize = (16 << 10) + 5;
 
 /// What a connection tells of its peer.
-type Connected = TlsConnectInfo<TcpConnectInfo>;
+pub(crate) type Connected = TlsConnectInfo<TcpConnectInfo>;
+
+/// When the certificate was issued by which an operator was let through. In the extensions of every call of theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Issued(pub Timestamp);
+
+/// By what an operator is known.
+pub(crate) enum Shows<'a> {
+    /// A certificate, or none.
+    Certificate(Option<&'a [u8]>),
+    /// A web session, begun with a certificate that was issued then.
+    Session { operator: &'a str, issued: Timestamp },
+}
+
+/// An operator who may make a call.
+pub(crate) struct Admitted {
+    /// Who.
+    pub(crate) caller: Caller,
+    /// When their certificate was issued.
+    pub(crate) issued: Issued,
+    /// What ends their streams.
+    pub(crate) lease: CancellationToken,
+}
 
 /// Lets a call through, or refuses it on both sides' logs.
 pub(crate) async fn gate(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
@@ -54,26 +77,18 @@ pub(crate) async fn gate(State(access): State<Arc<Access>>, mut request: Request
             }
             Err(refused) => Err(refused),
         },
-        Right::Role(role) => match access.operator(leaf.as_deref()).await {
-            Ok((caller, lease)) => match caller.may(*role) {
-                Ok(()) => {
-                    request.extensions_mut().insert(caller);
-                    Ok(Some(lease))
-                }
-                Err(refusal) => Err(Refused { caller: Some(caller), refusal }),
-            },
+        Right::Role(role) => match access.operator_with(Shows::Certificate(leaf.as_deref()), *role).await {
+            Ok(Admitted { caller, issued, lease }) => {
+                request.extensions_mut().insert(caller);
+                request.extensions_mut().insert(issued);
+                Ok(Some(lease))
+            }
             Err(refused) => Err(refused),
         },
     };
     let lease = match passed {
         Ok(lease) => lease,
-        Err(Refused { caller, refusal }) => {
-            tracing::warn!(reason = %refusal, call = %path, remote = remote.map(tracing::field::display), "refused a peer");
-            let role = caller.as_ref().map(|caller| caller.role.word().to_owned()).unwrap_or_default();
-            let name = caller.map(|caller| caller.name).unwrap_or_default();
-            access.audit.refused(&Who { name, role, remote }, &path, &refusal).await;
-            return tonic::Status::from(refusal).into_http();
-        }
+        Err(refused) => return tonic::Status::from(access.turn_away(refused, &path, remote).await).into_http(),
     };
     if *right == Right::Anybody {
         let (parts, body) = request.into_parts();
@@ -100,20 +115,59 @@ impl From<Refusal> for Refused {
 }
 
 impl Access {
-    /// The operator of a certificate, if it still counts, and what ends their streams.
-    async fn operator(&self, leaf: Option<&[u8]>) -> Result<(Caller, CancellationToken), Refused> {
-        let Shown { peer, issued } = shown(leaf, "an operator's", "a profile made by `ctl operator add`")?;
-        let name = match peer {
-            Peer::Operator(OperatorName(name)) => name,
-            Peer::Agent(agent) => {
-                return Err(not_allowed(format!(
-                    "this call is for operators; the certificate shown belongs to agent \"{}\": use an operator's \
-                     profile, made by `ctl operator add`",
-                    agent.id
-                ))
-                .into());
+    /// Whether an operator may make a call, for ways in other than the gate. Refused on both logs, as the gate does.
+    pub(crate) async fn admit(
+        &self,
+        path: &str,
+        shows: Shows<'_>,
+        remote: Option<SocketAddr>,
+    ) -> Result<Admitted, Refusal> {
+        let right = RIGHTS.iter().find(|(own, _)| *own == path).map(|(_, right)| *right);
+        let admitted = match right {
+            Some(Right::Role(role)) => self.operator_with(shows, role).await,
+            Some(Right::Anybody | Right::Agent) | None => {
+                Err(not_allowed("this is no call of operators".into()).into())
             }
         };
+        match admitted {
+            Ok(admitted) => Ok(admitted),
+            Err(refused) => Err(self.turn_away(refused, path, remote).await),
+        }
+    }
+
+    /// One more call from there by somebody who is not known yet, refused on both logs when there are too many.
+    pub(crate) async fn admit_unknown(&self, path: &str, remote: Option<SocketAddr>) -> Result<(), Refusal> {
+        match self.admit_anybody(remote) {
+            Ok(()) => Ok(()),
+            Err(refused) => Err(self.turn_away(refused, path, remote).await),
+        }
+    }
+
+    /// Writes a refusal into both logs.
+    async fn turn_away(&self, refused: Refused, path: &str, remote: Option<SocketAddr>) -> Refusal {
+        let Refused { caller, refusal } = refused;
+        tracing::warn!(reason = %refusal, call = %path, remote = remote.map(tracing::field::display), "refused a peer");
+        let role = caller.as_ref().map(|caller| caller.role.word().to_owned()).unwrap_or_default();
+        let name = caller.map(|caller| caller.name).unwrap_or_default();
+        self.audit.refused(&Who { name, role, remote }, path, &refusal).await;
+        refusal
+    }
+
+    /// The operator, if what they show still counts and their role reaches so far.
+    async fn operator_with(&self, shows: Shows<'_>, role: Role) -> Result<Admitted, Refused> {
+        let (name, issued) = match shows {
+            Shows::Certificate(leaf) => operator_of(leaf)?,
+            Shows::Session { operator, issued } => (operator.to_owned(), issued),
+        };
+        let (caller, lease) = self.operator(name, issued).await?;
+        match caller.may(role) {
+            Ok(()) => Ok(Admitted { caller, issued: Issued(issued), lease }),
+            Err(refusal) => Err(Refused { caller: Some(caller), refusal }),
+        }
+    }
+
+    /// An operator, if their certificate, issued then, still counts, and what ends their streams.
+    async fn operator(&self, name: String, issued: Timestamp) -> Result<(Caller, CancellationToken), Refused> {
         // Before the look: a change that this look does not see ends the lease.
         let lease = self.lease(&name);
         let row = self.store.operator(&name).await.map_err(Refusal::from)?;
@@ -168,6 +222,19 @@ impl Access {
             self.settings.calls_per_minute
         );
         Err(Refusal::new(Code::Busy, message).into())
+    }
+}
+
+/// The operator whom a certificate names, and when it was issued.
+fn operator_of(leaf: Option<&[u8]>) -> Result<(String, Timestamp), Refusal> {
+    let Shown { peer, issued } = shown(leaf, "an operator's", "a profile made by `ctl operator add`")?;
+    match peer {
+        Peer::Operator(OperatorName(name)) => Ok((name, issued)),
+        Peer::Agent(agent) => Err(not_allowed(format!(
+            "this call is for operators; the certificate shown belongs to agent \"{}\": use an operator's profile, made \
+             by `ctl operator add`",
+            agent.id
+        ))),
     }
 }
 

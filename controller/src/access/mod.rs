@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use enrollment::EnrollmentApi;
 pub use gate::ANYBODY_BODY;
-pub(crate) use gate::gate;
+pub use gate::Issued;
+pub(crate) use gate::{Admitted, Connected, Shows, gate};
 pub use operators::AccessApi;
 pub use rights::{Caller, RIGHTS, Right};
 

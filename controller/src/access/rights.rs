@@ -34,6 +34,7 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("/gantry.v1.JobService/GetJobResult", Right::Role(Role::Viewer)),
     ("/gantry.v1.FleetService/ListAgents", Right::Role(Role::Viewer)),
     ("/gantry.v1.FleetService/GetVersion", Right::Role(Role::Viewer)),
+    ("/gantry.v1.FleetService/MakeWebLink", Right::Role(Role::Viewer)),
     ("/gantry.v1.AuditService/ListAudit", Right::Role(Role::Admin)),
     ("/gantry.v1.AccessService/AddSite", Right::Role(Role::Admin)),
     ("/gantry.v1.AccessService/ListSites", Right::Role(Role::Admin)),

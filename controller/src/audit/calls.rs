@@ -46,6 +46,10 @@ pub mod act {
     pub const AGENT_ASK: &str = "agent.ask_return";
     /// It was given a new certificate.
     pub const AGENT_RETURN: &str = "agent.return";
+    /// `FleetService.MakeWebLink`.
+    pub const WEB_LINK: &str = "web.link";
+    /// The web pages were opened by such a link.
+    pub const WEB_ENTER: &str = "web.enter";
     /// The controller has started.
     pub const START: &str = "controller.start";
     /// A call that changes nothing was refused.
@@ -87,6 +91,7 @@ pub const CALLS: &[(&str, Call)] = &[
     ("/gantry.v1.JobService/GetJobResult", Call::Reads),
     ("/gantry.v1.FleetService/ListAgents", Call::Reads),
     ("/gantry.v1.FleetService/GetVersion", Call::Reads),
+    ("/gantry.v1.FleetService/MakeWebLink", Call::Acts(act::WEB_LINK)),
     ("/gantry.v1.AuditService/ListAudit", Call::Reads),
     ("/gantry.v1.AccessService/AddSite", Call::Acts(act::SITE_ADD)),
     ("/gantry.v1.AccessService/ListSites", Call::Reads),

@@ -1,13 +1,16 @@
 //! The calls that change something, each inside its [`Act`]: what it is about, then the record, then the act.
 
-use gantry_proto::v1;
+use gantry_proto::{Code, v1};
 use tonic::Status;
 
 use super::{OperatorApi, agent_id, job_id, keep, rejected, verdict};
 use crate::{
+    access::Issued,
     audit::Act,
     jobs::{Decision, Move, Moved, Retried, Retry, Submission, Submitted},
+    refusal::Refusal,
     store::JobRow,
+    web::Held,
 };
 
 /// Why a workbook that gives no plan is no act.
@@ -230,6 +233,25 @@ impl OperatorApi {
                 }
             }
         })
+    }
+
+    pub(super) async fn web_link(
+        &self,
+        act: &mut Act,
+        issued: Option<Issued>,
+        request: v1::MakeWebLinkRequest,
+    ) -> Result<v1::MakeWebLinkResponse, Status> {
+        let hash = request.token_sha256.to_ascii_lowercase();
+        if hash.len() != 64 || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Refusal::new(Code::BadRequest, "token_sha256 must be 64 hexadecimal digits").into());
+        }
+        let Some(Issued(issued)) = issued else {
+            return Err(Refusal::new(Code::NotAllowed, "a link to the web pages is made with a certificate").into());
+        };
+        act.about().detail = format!("token sha256 {hash}");
+        let operator = act.asked().await?;
+        let until = self.sessions.link(hash, Held { operator, issued })?;
+        Ok(v1::MakeWebLinkResponse { until_micros: until.as_microsecond(), session_s: self.sessions.life_s() })
     }
 
     /// The job that is meant; the act is about it from here on.

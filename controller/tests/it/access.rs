@@ -129,7 +129,7 @@ async fn health_needs_no_certificate_and_other_pages_are_not_found() {
     let body: serde_json::Value = serde_json::from_str(health.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     assert_eq!((&body["status"], &body["store"]), (&"ok".into(), &"ok".into()));
     assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
-    assert!(lab.get("/").await.starts_with("HTTP/1.1 404"));
+    assert!(lab.get("/nowhere").await.starts_with("HTTP/1.1 404"));
     let ready = soon("ready file", async {
         loop {
             if let Ok(text) = std::fs::read_to_string(lab.path("ready")) {

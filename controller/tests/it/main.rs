@@ -16,3 +16,4 @@ mod moving;
 mod orders;
 mod settings;
 mod store;
+mod web;

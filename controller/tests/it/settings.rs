@@ -28,7 +28,7 @@ fn the_example_shows_every_key() {
     let text = fs::read_to_string(EXAMPLE).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.toml");
-    for section in ["", "link", "store", "limits", "audit", "certificates", "enrollment", "plan", "telemetry"] {
+    for section in ["", "link", "store", "limits", "audit", "web", "certificates", "enrollment", "plan", "telemetry"] {
         let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
         fs::write(&path, format!("{header}no_such_key = 1\n")).unwrap();
         let refused = Config::load(Some(&path), None).unwrap_err().to_string();
