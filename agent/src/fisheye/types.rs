@@ -61,6 +61,10 @@ pub struct ChunkAck {
 pub struct Policy {
     pub uuid: String,
     pub name: String,
+    /// Copies that are kept; `None`: not told.
+    pub replicas: Option<u64>,
+    /// Whether space is taken only as it is written; `None`: not told.
+    pub thin: Option<bool>,
 }
 
 /// A virtual switch (8.2).
@@ -214,7 +218,9 @@ impl ChunkAck {
 
 impl Policy {
     pub(super) fn read(value: &Value) -> Self {
-        Self { uuid: text(value, "uuid"), name: text(value, "name") }
+        let replicas = value.get("replica_num").and_then(Value::as_u64);
+        let thin = value.get("thin_provision").and_then(Value::as_bool);
+        Self { uuid: text(value, "uuid"), name: text(value, "name"), replicas, thin }
     }
 }
 

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_policy_is_found_without_case_or_is_the_only_one() {
-        let policy = |uuid: &str, name: &str| Policy { uuid: uuid.into(), name: name.into() };
+        let policy = |uuid: &str, name: &str| Policy { uuid: uuid.into(), name: name.into(), ..Policy::default() };
         let two = [policy("a", "Default"), policy("b", "gold")];
         assert_eq!(pick_policy(&two, "default").unwrap().what.uuid, "a");
         let failure = pick_policy(&two, "silver").unwrap_err();

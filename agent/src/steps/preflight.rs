@@ -6,6 +6,7 @@ mod cluster_side;
 mod compat;
 mod iso_file;
 mod reach;
+mod space;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -76,7 +77,7 @@ async fn checks(report: &mut Report<'_>, facts: &mut Facts) -> Result<(), StepEr
         reach::cloudtower_address(report, facts).await?;
     }
     reach::bmcs(report).await?;
-    cluster_side::check(report, facts, found.as_ref().map(iso_file::Usable::arch)).await?;
+    cluster_side::check(report, facts, found.as_ref()).await?;
     if ask_first {
         reach::cloudtower_address(report, facts).await?;
     }

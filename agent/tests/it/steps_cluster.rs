@@ -591,6 +591,7 @@ async fn every_check_is_told() {
         ("capacity", 1),
         ("vm_name", 1),
         ("storage_policy", 1),
+        ("storage_space", 1),
         ("network", 1),
         ("iso_hash", 1),
     ] {

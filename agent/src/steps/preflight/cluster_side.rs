@@ -11,6 +11,8 @@ use super::{
     Outcome, Report,
     capacity::{self, Fit},
     compat,
+    iso_file::Usable,
+    space,
 };
 use crate::{
     facts::{Facts, VmFact},
@@ -18,8 +20,9 @@ use crate::{
     step::StepError,
 };
 
-/// Logs in and asks. Without a session the other checks are skipped. `arch`: of the ISO, where there is one.
-pub(super) async fn check(report: &mut Report<'_>, facts: &mut Facts, arch: Option<&str>) -> Result<(), StepError> {
+/// Logs in and asks. Without a session the other checks are skipped. `iso`: where there is one.
+pub(super) async fn check(report: &mut Report<'_>, facts: &mut Facts, iso: Option<&Usable>) -> Result<(), StepError> {
+    let arch = iso.map(Usable::arch);
     if !login(report).await? {
         for check in ["clock", "capacity", "cpu", "architecture", "vm_name", "storage_policy", "network"] {
             report.tell(check, "", Outcome::Skipped, format!("{check} was not checked: there is no session")).await?;
@@ -36,7 +39,7 @@ pub(super) async fn check(report: &mut Report<'_>, facts: &mut Facts, arch: Opti
             compatibility(report, &hosts, arch).await?;
         }
     }
-    places(report).await
+    places(report, iso.map(Usable::size)).await
 }
 
 /// 1.7. A refused password ends everything (lock-out risk).
@@ -156,11 +159,15 @@ async fn compatibility(report: &mut Report<'_>, hosts: &[HostInfo], arch: Option
 }
 
 /// 1.10.
-async fn places(report: &mut Report<'_>) -> Result<(), StepError> {
+async fn places(report: &mut Report<'_>, iso: Option<u64>) -> Result<(), StepError> {
     let cx = report.cx;
     let name = cx.plan.deployment.storage_policy.clone();
     match place::policy(cx).await {
-        Ok(Ok(policy)) => told(report, "storage_policy", &name, policy.warning, "the storage policy is there").await?,
+        Ok(Ok(policy)) => {
+            told(report, "storage_policy", &name, policy.warning, "the storage policy is there").await?;
+            let need = space::need(&policy.what, iso, cx.plan.deployment.vm.disk_bytes);
+            report.ok("storage_space", &policy.what.name, need).await?;
+        }
         Ok(Err(failure)) => report.fail("storage_policy", &name, *failure).await?,
         Err(error) => keep(report, "storage_policy", error).await?,
     }

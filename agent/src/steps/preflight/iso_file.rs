@@ -26,6 +26,11 @@ impl Usable {
     pub(super) fn arch(&self) -> &str {
         &self.found.name.arch
     }
+
+    /// Bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.found.identity.size
+    }
 }
 
 /// 1.1 and 1.2. `None`: there is nothing to use, and that has been told.
