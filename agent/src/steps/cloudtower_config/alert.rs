@@ -20,7 +20,7 @@ use crate::{
 /// The rule's name.
 pub(super) const RULE: &str = "zbs_cluster_data_space_use_rate";
 /// What is kept free beside one host's space, percent.
-const MARGIN: u64 = 5;
+const MARGIN: u128 = 5;
 
 /// K3's word in the journal.
 const CALL: &str = "updateGlobalAlertRule";
@@ -127,7 +127,9 @@ pub(super) async fn change(cx: &StepCx, ip: &str, cluster: &str, wanted: &AlertR
 
 /// Percent of the space in use at which one host's failure would fill the cluster, less a margin; within the plan's bounds.
 fn notice(hosts: u64, plan: &TowerConfig) -> u32 {
-    let without_one = (hosts - 1).saturating_mul(100).saturating_sub(hosts.saturating_mul(MARGIN)) / hosts;
+    // Wide enough for any number that the wire can carry.
+    let hosts = u128::from(hosts.max(1));
+    let without_one = ((hosts - 1) * 100).saturating_sub(hosts * MARGIN) / hosts;
     let percent = u32::try_from(without_one).unwrap_or(100);
     // Not `clamp`: a plan may have its bounds the wrong way round.
     percent.max(plan.alert_notice_floor).min(plan.alert_critical.saturating_sub(1))
