@@ -21,7 +21,7 @@ use super::{
     tower,
 };
 use crate::{
-    cloudtower::Cluster,
+    cloudtower::{Cluster, ConnectState},
     diff::Diff,
     facts::{ConfigFact, Facts},
     result,
@@ -73,6 +73,8 @@ impl Step for CloudtowerConfig {
         let open = !is_made && tower::look_in(cx, facts, diff).await?;
         for ip in result::clusters(&cx.plan) {
             let found = if open { cluster::look(cx, &ip).await? } else { None };
+            // One that is being removed has to be attached anew.
+            let found = found.filter(|found| found.state != ConnectState::Removing);
             match found {
                 Some(cluster) => {
                     policy::survey(cx, diff, &ip, &cluster).await?;

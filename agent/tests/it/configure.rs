@@ -264,6 +264,36 @@ async fn a_cancel_removes_only_what_is_ours() {
 }
 
 #[tokio::test]
+async fn what_somebody_has_changed_since_stays_and_what_is_not_told_is_listed() {
+    // Changed by somebody between the setting and the failure: the second cluster's policy is refused after that.
+    let site = failing().await;
+    let at = &site;
+    let ran = at
+        .run_with(ALL, |_: Strings| async move {
+            while configured(at).graphs.len() < GRAPHS {
+                tokio::task::yield_now().await;
+            }
+            for tower in at.core().world().towers.values_mut() {
+                for alert in tower.configured.alerts.values_mut() {
+                    alert.thresholds = json!([
+                        {"severity": "CRITICAL", "value": 80, "quantile": 0}, {"severity": "NOTICE", "value": 42, "quantile": 0},
+                    ]);
+                }
+            }
+            at.modes(json!({"tower": {"configure": "settings_unreadable"}}));
+            std::future::pending::<()>().await;
+        })
+        .await;
+    assert_eq!(ran.view.undo, Some(UndoState::RollbackIncomplete));
+    let first = configured(&site).alerts.into_values().next().unwrap();
+    assert_eq!(first.thresholds[1]["value"], 42, "somebody's own choice");
+    let kinds: Vec<&str> = ran.view.leftovers.iter().map(|left| left.kind.as_str()).collect();
+    assert_eq!(kinds, ["storage_policy"], "{:?}", ran.view.leftovers);
+    assert_eq!(policies(&site), ["REPLICA_2_THIN_PROVISION"]);
+    assert!(configured(&site).views.is_empty());
+}
+
+#[tokio::test]
 async fn what_cannot_be_set_back_is_listed_with_the_remedy() {
     let site = failing().await;
     let call = operation("updateClusterSettings");

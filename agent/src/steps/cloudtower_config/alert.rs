@@ -27,15 +27,13 @@ const CALL: &str = "updateGlobalAlertRule";
 
 /// What would become of it.
 pub(super) async fn survey(cx: &StepCx, diff: &mut Diff, ip: &str, cluster: &Cluster) -> Result<(), StepError> {
-    let wanted = &cx.plan.deployment.tower_config;
-    if !wanted.capacity_alert {
+    if !cx.plan.deployment.tower_config.capacity_alert {
         return Ok(());
     }
-    let Some(hosts) = cluster.host_num.filter(|hosts| *hosts > 0) else {
+    let Some((notice, critical)) = thresholds(cx, cluster) else {
         diff.notice(ip, "the alert about the use of space stays: CloudTower does not tell how many hosts there are");
         return Ok(());
     };
-    let (notice, critical) = (notice(hosts, wanted), wanted.alert_critical);
     match look(cx, &cluster.id).await? {
         None => diff.notice(ip, format!("the alert about the use of space stays: there is no rule {RULE}")),
         Some(rule) if rule.warns_at(notice, critical) => {
@@ -59,11 +57,10 @@ pub(super) fn survey_new(cx: &StepCx, diff: &mut Diff, ip: &str) {
 
 /// Sets the thresholds, where the plan wants it and they are others.
 pub(super) async fn set(cx: &StepCx, facts: &mut Facts, ip: &str, cluster: &Cluster) -> Result<Done, StepError> {
-    let wanted = &cx.plan.deployment.tower_config;
-    if !wanted.capacity_alert {
+    if !cx.plan.deployment.tower_config.capacity_alert {
         return Ok((OperationResult::Skipped, "not wanted (deployment.tower_config.capacity_alert)".to_owned()));
     }
-    let Some(hosts) = cluster.host_num.filter(|hosts| *hosts > 0) else {
+    let Some((notice, critical)) = thresholds(cx, cluster) else {
         let message =
             format!("the alert of the cluster {ip} cannot be set: CloudTower does not tell how many hosts it has");
         return Err(permanent(story(
@@ -72,7 +69,6 @@ pub(super) async fn set(cx: &StepCx, facts: &mut Facts, ip: &str, cluster: &Clus
             "look at the cluster in CloudTower, then `ctl retry`",
         )));
     };
-    let (notice, critical) = (notice(hosts, wanted), wanted.alert_critical);
     let Some(rule) = look(cx, &cluster.id).await? else {
         let message = format!("CloudTower has no alert rule {RULE} for the cluster {ip}");
         let remedy = "set the thresholds in CloudTower's alert rules by hand, if this version has another rule";
@@ -89,6 +85,13 @@ pub(super) async fn set(cx: &StepCx, facts: &mut Facts, ip: &str, cluster: &Clus
     let (notice, critical) = (Some(f64::from(notice)), Some(f64::from(critical)));
     change(cx, ip, &cluster.id, &AlertRule { customized: true, disabled: false, notice, critical, ..rule }).await?;
     Ok((OperationResult::Changed, told))
+}
+
+/// The values of `NOTICE` and `CRITICAL` that the plan wants; `None`: it is not known how many hosts there are.
+pub(super) fn thresholds(cx: &StepCx, cluster: &Cluster) -> Option<(u32, u32)> {
+    let plan = &cx.plan.deployment.tower_config;
+    let hosts = cluster.host_num.filter(|hosts| *hosts > 0)?;
+    Some((notice(hosts, plan), plan.alert_critical))
 }
 
 /// K2.

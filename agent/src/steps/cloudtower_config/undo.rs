@@ -3,7 +3,12 @@
 use gantry_proto::Leftover;
 
 use super::{
-    super::{attach_cluster::cluster, removal, tower},
+    super::{
+        attach_cluster::cluster,
+        removal,
+        story::{permanent, story},
+        tower,
+    },
     alert, dashboards, fact, policy,
 };
 use crate::{
@@ -18,25 +23,30 @@ pub(super) async fn all(cx: &StepCx, facts: &mut Facts) -> Result<Vec<String>, S
         facts.config.iter().filter(|(_, fact)| !fact.is_untouched()).map(|(ip, _)| ip.clone()).collect();
     let (mut undone, mut failed) = (Vec::new(), None);
     for ip in touched {
-        match one(cx, facts, &ip, &mut undone).await {
-            Ok(()) => {}
-            Err(StepError::Permanent(failure)) => failed = Some(failure),
-            Err(error) => return Err(error),
-        }
+        go_on(one(cx, facts, &ip, &mut undone).await, &mut failed)?;
     }
-    failed.map_or(Ok(undone), |failure| Err(StepError::Permanent(failure)))
+    failed.map_or(Ok(undone), Err)
+}
+
+/// What fails is kept for later; what ends everything ends it.
+fn go_on(ended: Result<(), StepError>, failed: &mut Option<StepError>) -> Result<(), StepError> {
+    match ended {
+        Err(error @ StepError::Permanent(_)) => {
+            *failed = Some(error);
+            Ok(())
+        }
+        ended => ended,
+    }
 }
 
 async fn one(cx: &StepCx, facts: &mut Facts, ip: &str, undone: &mut Vec<String>) -> Result<(), StepError> {
     // With the cluster all that was configured for it has gone from CloudTower.
     if let Some(cluster) = cluster::look(cx, ip).await? {
-        // Each of them, whatever became of the other ones.
-        let ended = [
-            storage_policy(cx, facts, ip, &cluster, undone).await,
-            capacity_alert(cx, facts, ip, &cluster, undone).await,
-            views(cx, facts, ip, &cluster, undone).await,
-        ];
-        ended.into_iter().collect::<Result<Vec<()>, StepError>>()?;
+        let mut failed = None;
+        go_on(storage_policy(cx, facts, ip, &cluster, undone).await, &mut failed)?;
+        go_on(capacity_alert(cx, facts, ip, &cluster, undone).await, &mut failed)?;
+        go_on(views(cx, facts, ip, &cluster, undone).await, &mut failed)?;
+        failed.map_or(Ok(()), Err)?;
     }
     let fact = fact(facts, ip);
     (fact.policy_before, fact.alert_before) = (None, None);
@@ -52,13 +62,24 @@ async fn storage_policy(
     undone: &mut Vec<String>,
 ) -> Result<(), StepError> {
     let Some(before) = fact(facts, ip).policy_before.clone() else { return Ok(()) };
-    let Some(settings) = cluster.settings_id.as_deref() else { return Ok(()) };
-    let ours = StoragePolicy::from(cx.plan.deployment.tower_config.storage_policy);
-    // Somebody's own choice stays.
-    if policy::look(cx, ip, settings).await?.is_some_and(|now| now.name == ours.name) {
-        let remedy = format!("set the default storage policy of the cluster {ip} in CloudTower to {}", before.name);
-        let back = policy::change(cx, ip, settings, &before).await;
-        settle(facts, left("storage_policy", ip, remedy), back)?;
+    let back = async {
+        let settings = cluster.settings_id.as_deref();
+        let now = match settings {
+            Some(settings) => policy::look(cx, ip, settings).await?,
+            None => None,
+        };
+        let ours = StoragePolicy::from(cx.plan.deployment.tower_config.storage_policy);
+        match (now, settings) {
+            (Some(now), Some(settings)) if now.name == ours.name => {
+                policy::change(cx, ip, settings, &before).await.map(|()| true)
+            }
+            // Somebody's own choice stays.
+            (Some(_), _) => Ok(false),
+            (None, _) => Err(untold(&format!("the default storage policy of the cluster {ip}"))),
+        }
+    };
+    let remedy = format!("set the default storage policy of the cluster {ip} in CloudTower to {}", before.name);
+    if settle(facts, left("storage_policy", ip, remedy), back.await)? {
         undone.push(format!("the default storage policy of the cluster {ip}: {} again", before.name));
     }
     Ok(())
@@ -72,25 +93,40 @@ async fn capacity_alert(
     undone: &mut Vec<String>,
 ) -> Result<(), StepError> {
     let Some(before) = fact(facts, ip).alert_before.clone() else { return Ok(()) };
-    if alert::look(cx, &cluster.id).await?.is_some_and(|now| now != before) {
-        let remedy = format!("set the thresholds of {} for the cluster {ip} in CloudTower's alert rules", alert::RULE);
-        let back = alert::change(cx, ip, &cluster.id, &before).await;
-        settle(facts, left("alert_rule", ip, remedy), back)?;
+    let back = async {
+        let what = format!("the alert rule {} of the cluster {ip}", alert::RULE);
+        let Some((notice, critical)) = alert::thresholds(cx, cluster) else { return Err(untold(&what)) };
+        match alert::look(cx, &cluster.id).await? {
+            Some(now) if now.warns_at(notice, critical) => {
+                alert::change(cx, ip, &cluster.id, &before).await.map(|()| true)
+            }
+            // Somebody has changed or removed it since.
+            _ => Ok(false),
+        }
+    };
+    let remedy = format!("set the thresholds of {} for the cluster {ip} in CloudTower's alert rules", alert::RULE);
+    if settle(facts, left("alert_rule", ip, remedy), back.await)? {
         undone.push(format!("the thresholds of the alert of the cluster {ip}"));
     }
     Ok(())
 }
 
+/// It is not known whether what is set is ours.
+fn untold(what: &str) -> StepError {
+    let message = format!("setting {what} back failed: CloudTower does not tell what it is now");
+    permanent(story("tower_config_unclear", message, "look at the cluster in CloudTower, and set it back by hand"))
+}
+
 /// Lists what could not be set back.
-fn settle(facts: &mut Facts, leftover: Leftover, back: Result<(), StepError>) -> Result<(), StepError> {
+fn settle(facts: &mut Facts, leftover: Leftover, back: Result<bool, StepError>) -> Result<bool, StepError> {
     match back {
-        Err(StepError::Permanent(failure)) => {
+        Err(error @ StepError::Permanent(_)) => {
             facts.leave(leftover);
-            Err(StepError::Permanent(failure))
+            Err(error)
         }
-        Ok(()) => {
+        Ok(changed) => {
             facts.no_longer_left(&leftover.kind, &leftover.id);
-            Ok(())
+            Ok(changed)
         }
         Err(error) => Err(error),
     }
