@@ -93,6 +93,8 @@ fn walk(usual: &Modes, value: &Value, at: &str, found: &mut Vec<Unusual>) -> any
         Value::Bool(on) => vec![json!(!on)],
         _ => choices(usual, at).with_context(|| format!("the mode {at} has no value to be tried"))?,
     };
+    // A value that no mode takes would leave everything as usual, and prove nothing.
+    values.iter().try_for_each(|value| usual.patched(&patch(at, value.clone())).map(drop))?;
     found.extend(values.into_iter().filter(|other| other != value).map(|other| (at.to_owned(), other)));
     Ok(())
 }
@@ -121,7 +123,7 @@ pub fn journey((at, value): &Unusual) -> Scenario {
     Scenario {
         name: format!("the whole journey with {at} = {word}"),
         change: Box::new(move |options| {
-            // A patch that is not taken is found out by its row: every value comes from the modes themselves.
+            // Every patch is taken: that was tried when the values were gathered.
             if let Ok(modes) = options.modes.patched(&change) {
                 options.modes = modes;
             }
