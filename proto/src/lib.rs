@@ -27,9 +27,11 @@ mod role;
 pub mod sealed;
 pub mod secret;
 pub mod token;
+pub mod told;
 pub mod trace;
 pub mod view;
 mod wire;
+pub mod words;
 
 /// The generated messages, clients and servers of package `gantry.v1`.
 #[allow(clippy::all, reason = "generated code")]

@@ -1,34 +1,11 @@
 //! The words for states, the same in tables, lines and JSON.
 
+pub(crate) use gantry_proto::words::{job_state, on_failure, outcome, undo};
 use gantry_proto::{
-    JobOutcome, UndoState,
-    v1::{CancelStage, Job, JobState, OnFailure},
+    UndoState,
+    v1::{CancelStage, Job},
     view::StepState,
 };
-
-pub(crate) fn job_state(state: JobState) -> &'static str {
-    match state {
-        JobState::Unspecified => "unknown",
-        JobState::Queued => "queued",
-        JobState::Running => "running",
-        JobState::Paused => "paused",
-        JobState::NeedsOperator => "needs_operator",
-        JobState::Succeeded => "succeeded",
-        JobState::Failed => "failed",
-        JobState::Cancelled => "cancelled",
-    }
-}
-
-pub(crate) fn cancel_stage(stage: CancelStage) -> Option<&'static str> {
-    match stage {
-        CancelStage::Unspecified => None,
-        CancelStage::Requested => Some("requested"),
-        CancelStage::Delivered => Some("delivered"),
-        CancelStage::Stopped => Some("stopped"),
-        CancelStage::Undone => Some("undone"),
-        CancelStage::TooLate => Some("too_late"),
-    }
-}
 
 /// What a cancel stage means, for people.
 pub(crate) fn cancel_sentence(stage: CancelStage) -> Option<&'static str> {
@@ -48,23 +25,6 @@ pub(crate) fn moving_sentence(job: &Job) -> Option<String> {
     (!to.is_empty()).then(|| format!("agent {to}, as soon as agent {from} has let go of the job"))
 }
 
-pub(crate) fn outcome(outcome: JobOutcome) -> &'static str {
-    match outcome {
-        JobOutcome::Succeeded => "succeeded",
-        JobOutcome::Failed => "failed",
-        JobOutcome::Cancelled => "cancelled",
-    }
-}
-
-pub(crate) fn undo(undo: UndoState) -> &'static str {
-    match undo {
-        UndoState::Nothing => "nothing",
-        UndoState::RolledBack => "rolled_back",
-        UndoState::RollbackIncomplete => "rollback_incomplete",
-        UndoState::Kept => "kept",
-    }
-}
-
 /// What an undo state means, for people.
 pub(crate) fn undo_sentence(undo: UndoState) -> &'static str {
     match undo {
@@ -72,14 +32,6 @@ pub(crate) fn undo_sentence(undo: UndoState) -> &'static str {
         UndoState::RolledBack => "everything that the job had made is removed (a complete ISO image stays, for reuse)",
         UndoState::RollbackIncomplete => "something could not be removed and is left over",
         UndoState::Kept => "what the job had made is kept, as asked for",
-    }
-}
-
-pub(crate) fn on_failure(policy: OnFailure) -> &'static str {
-    match policy {
-        OnFailure::Unspecified => "default",
-        OnFailure::Undo => "undo",
-        OnFailure::Keep => "keep",
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use gantry_proto::{
     Code, Event, JobOutcome, JobView, Plan, Problem, StepId, UndoState,
     retry::{self, Fate},
-    sealed, v1,
+    v1,
 };
 
 use super::{
     Jobs, short,
-    submit::{Checked, checked, target},
+    submit::{Checked, checked, seal_to, target},
 };
 use crate::{
     refusal::Refusal,
@@ -100,11 +100,7 @@ impl Jobs {
                 return Ok(Retried::Rejected(checked));
             };
             let agent = self.agents.choose(row.agent.as_str(), "", &[]).await?;
-            let sealed = sealed::seal(&found, row.id, &agent.id, &agent.sealing_key).map_err(|error| {
-                let message = format!("the secrets cannot be sealed to agent \"{}\": {error}", agent.id);
-                Refusal::new(Code::AgentUnknown, message)
-            })?;
-            (document, secrets) = (new.clone(), Some(sealed));
+            (document, secrets) = (new.clone(), Some(seal_to(&agent, &found, row.id)?));
             problems = checked.problems;
             describe(&mut next, &plan, &document);
             next.file_name = wish.file_name.chars().take(FILE_NAME_MAX).collect();

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, future::Future, time::Duration};
 
-use gantry_proto::{Code, JobId, Problem, redact::Held, sealed, v1};
+use gantry_proto::{Code, JobId, Problem, redact::Held, v1};
 
 use super::{
     Jobs, LIST_MAX,
-    submit::{Checked, checked, no_fitting_iso, target},
+    submit::{Checked, checked, no_fitting_iso, seal_to, target},
 };
 use crate::{agents::Looking, config::ms, refusal::Refusal, store::JobFilter};
 
@@ -66,13 +66,7 @@ impl Jobs {
         let agent = self.agents.choose(&agent, &site, &sites).await?;
         problems.extend(no_fitting_iso(&plan, &agent));
         let survey = JobId::new();
-        let sealed = sealed::seal(&secrets, survey, &agent.id, &agent.sealing_key).map_err(|error| {
-            let message = format!(
-                "the secrets cannot be sealed to agent \"{}\": {error}; let the agent reconnect, then try again",
-                agent.id
-            );
-            Refusal::new(Code::AgentUnknown, message)
-        })?;
+        let sealed = seal_to(&agent, &secrets, survey)?;
         drop(secrets);
         let busy = self.busy(&target(&plan)).await?;
         let request = v1::SurveyRequest {

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use gantry_proto::{Code, JobOutcome, sealed, v1};
+use gantry_proto::{Code, JobOutcome, v1};
 
 use super::{
     Checked, Jobs, short,
-    submit::{checked, hex},
+    submit::{checked, hex, seal_to},
 };
 use crate::{
     refusal::Refusal,
@@ -70,10 +70,7 @@ impl Jobs {
         if document.sha256 != row.plan_sha256 {
             return Err(another_workbook(row, &wish.file_name, &document.sha256));
         }
-        let sealed = sealed::seal(&secrets, row.id, &to.id, &to.sealing_key).map_err(|error| {
-            let message = format!("the secrets cannot be sealed to agent \"{}\": {error}; let it reconnect", to.id);
-            Refusal::new(Code::AgentUnknown, message)
-        })?;
+        let sealed = seal_to(&to, &secrets, row.id)?;
         drop(secrets);
         let order = |kind| self.order(row.id, &row.site, kind);
         let take_over = v1::order::Kind::TakeOver(v1::TakeOverJob {

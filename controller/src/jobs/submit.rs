@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use gantry_plan::Outcome;
-use gantry_proto::{Code, JobId, Plan, Problem, Severity, Verdict, plan::RollbackPolicy, redact::Held, sealed, v1};
+use gantry_proto::{
+    Code, JobId, Plan, Problem, Secrets, Severity, Verdict, plan::RollbackPolicy, redact::Held, sealed, v1,
+};
 use jiff::Timestamp;
 
 use super::Jobs;
@@ -98,13 +100,7 @@ impl Jobs {
 
         let agent = self.agents.choose(&agent, &site, &sites).await?;
         problems.extend(no_fitting_iso(&plan, &agent));
-        let sealed = sealed::seal(&secrets, job, &agent.id, &agent.sealing_key).map_err(|error| {
-            let message = format!(
-                "the secrets cannot be sealed to agent \"{}\": {error}; let the agent reconnect, then try again",
-                agent.id
-            );
-            Refusal::new(Code::AgentUnknown, message)
-        })?;
+        let sealed = seal_to(&agent, &secrets, job)?;
         drop(secrets);
 
         let keep = keep_on_failure.unwrap_or(plan.deployment.rollback_policy == RollbackPolicy::Keep);
@@ -223,6 +219,17 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub(super) fn target(plan: &Plan) -> String {
     let cluster = plan.cluster.vip.or_else(|| plan.hosts.first().map(|host| host.mgmt_ip));
     format!("{}/{}", cluster.map(|ip| ip.to_string()).unwrap_or_default(), plan.cloudtower.vm_name)
+}
+
+/// The secrets, for this agent and this job alone.
+pub(super) fn seal_to(agent: &AgentRow, secrets: &Secrets, job: JobId) -> Result<v1::SealedSecrets, Refusal> {
+    sealed::seal(secrets, job, &agent.id, &agent.sealing_key).map_err(|error| {
+        let message = format!(
+            "the secrets cannot be sealed to agent \"{}\": {error}; let the agent reconnect, then try again",
+            agent.id
+        );
+        Refusal::new(Code::AgentUnknown, message)
+    })
 }
 
 /// A warning when the agent tells of ISO files and none of them fits. The agent itself has the last word.

@@ -11,6 +11,7 @@ use axum::{
 };
 use gantry_proto::{
     audit::{Entry, Outcome},
+    told,
     v1::{
         self, fleet_service_server::FleetService as _, job_service_server::JobService as _,
         submit_job_response::Outcome as Submitted,
@@ -129,13 +130,13 @@ pub(super) async fn jobs(State(web): State<Arc<Web>>, Query(page): Query<Page>, 
     let Page { limit, site, active, before } = page;
     let wish = v1::ListJobsRequest { limit, site, active_only: active, before_job_id: before };
     let jobs = web.operators.list_jobs(guest.request(wish)).await?.into_inner().jobs;
-    Ok(Json(json!({ "jobs": jobs.iter().map(words::job).collect::<Vec<_>>() })))
+    Ok(Json(json!({ "jobs": jobs.iter().map(told::job).collect::<Vec<_>>() })))
 }
 
 pub(super) async fn job(State(web): State<Arc<Web>>, Path(job_id): Path<String>, parts: Parts) -> Answer {
     let guest = web.admit(&parts, GET_JOB).await?;
     let answer = web.operators.get_job(guest.request(v1::GetJobRequest { job_id })).await?.into_inner();
-    Ok(Json(json!({ "job": answer.job.as_ref().map(words::job) })))
+    Ok(Json(json!({ "job": answer.job.as_ref().map(told::job) })))
 }
 
 pub(super) async fn result(State(web): State<Arc<Web>>, Path(job_id): Path<String>, parts: Parts) -> Answer {
@@ -159,14 +160,14 @@ pub(super) async fn cancel(State(web): State<Arc<Web>>, Path(job_id): Path<Strin
     let Wish { reason, request_id } = serde_json::from_slice(&sent).map_err(|_| Refused::unreadable("the wish"))?;
     let wish = v1::CancelJobRequest { job_id, reason, request_id };
     let answer = web.operators.cancel_job(guest.request(wish)).await?.into_inner();
-    Ok(Json(json!({ "job": answer.job.as_ref().map(words::job), "undo_cut_short": answer.undo_cut_short })))
+    Ok(Json(json!({ "job": answer.job.as_ref().map(told::job), "undo_cut_short": answer.undo_cut_short })))
 }
 
 pub(super) async fn agents(State(web): State<Arc<Web>>, parts: Parts) -> Answer {
     let guest = web.admit(&parts, LIST_AGENTS).await?;
     let wish = v1::ListAgentsRequest { site: String::new() };
     let agents = web.operators.list_agents(guest.request(wish)).await?.into_inner().agents;
-    Ok(Json(json!({ "agents": agents.iter().map(words::agent).collect::<Vec<_>>() })))
+    Ok(Json(json!({ "agents": agents.iter().map(told::agent).collect::<Vec<_>>() })))
 }
 
 /// What goes with a workbook; the workbook itself is the body.
@@ -216,7 +217,7 @@ pub(super) async fn submit(State(web): State<Arc<Web>>, Query(filing): Query<Fil
     let outcome = web.operators.submit_job(guest.request(wish)).await?.into_inner().outcome;
     Ok(Json(match outcome {
         Some(Submitted::Accepted(accepted)) => json!({
-            "job": accepted.job.as_ref().map(words::job),
+            "job": accepted.job.as_ref().map(told::job),
             "already_known": accepted.already_known,
             "problems": words::problems(accepted.problems),
         }),

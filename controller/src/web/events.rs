@@ -18,6 +18,7 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use gantry_proto::{
     Event, JobView, Sample,
     eta::{self, Expected},
+    told,
     v1::{self, job_service_server::JobService as _, watch_job_response::Item},
 };
 use jiff::Timestamp;
@@ -127,7 +128,7 @@ impl Feed {
             Item::Job(job) => {
                 self.known = self.known.max(job.last_seq);
                 self.expected = eta::expected(&job.expected);
-                Some(line("job", &words::job(&job)))
+                Some(line("job", &told::job(&job)))
             }
             Item::Event(event) => {
                 // Only a time beyond all times cannot be read, and no agent of ours tells one.
