@@ -7,6 +7,7 @@ mod diff;
 mod outcome;
 mod rate;
 mod reasons;
+mod trace;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -21,6 +22,7 @@ pub(crate) use diff::PlanDiff;
 pub(crate) use outcome::{JobResult, Lang, Report};
 use rate::{in_flight, rate};
 pub(crate) use reasons::{Bundle, Explain};
+pub(crate) use trace::Trace;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -254,6 +256,9 @@ Examples:
     /// Write the hand-over report of a job: what was planned, made and seen, by whom and how long it took
     #[command(after_help = outcome::REPORT_HELP)]
     Report(Report),
+    /// Draw where a job's time went, call by call, and what failed on the way
+    #[command(after_help = trace::TRACE_HELP)]
+    Trace(Trace),
     /// Explain a code: its cause, where it shows and what to do; needs no controller
     #[command(after_help = reasons::EXPLAIN_HELP)]
     Explain(Explain),

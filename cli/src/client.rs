@@ -3,6 +3,7 @@
 
 mod access;
 mod diff;
+mod trace;
 
 use std::{error::Error as _, future::Future, time::Duration};
 

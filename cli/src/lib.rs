@@ -21,13 +21,14 @@ mod refusal;
 mod render;
 mod report;
 mod show;
+mod trace;
 mod workbook;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use gantry_proto::Redactor;
-use gantry_telemetry::{Settings, Telemetry};
+use gantry_telemetry::{Collector, Intake, Memory, Settings, Telemetry, Telling};
 use tracing::Instrument as _;
 
 use crate::{
@@ -40,6 +41,9 @@ use crate::{
 
 /// Threads for the line, the screen and the exporter of traces.
 const WORKERS: usize = 2;
+
+/// How long the last spans may take to the collector: nobody waits for them longer than for a lost line.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// The whole program.
 pub fn main() -> ExitCode {
@@ -83,24 +87,33 @@ fn start(args: Args, out: Output) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Internal, "cannot start").because(error.to_string()))?;
     runtime.block_on(async {
         let redactor = Redactor::new();
-        let telemetry = telemetry(&args, &redactor)?;
+        let (telemetry, traced) = telemetry(&args, &redactor)?;
         let span = tracing::info_span!("ctl", otel.name = name(&args.command), job_id = tracing::field::Empty);
         let done = Box::pin(commands::run(args, out, redactor)).instrument(span).await;
         telemetry.shutdown().await;
+        if let Some((memory, collector)) = traced {
+            memory.send(&collector, LAST_SPANS).await;
+        }
         done
     })
 }
 
-/// Logs only when asked for: people read stderr.
-fn telemetry(args: &Args, redactor: &Redactor) -> Result<Telemetry, Failure> {
+/// Logs only when asked for: people read stderr. Spans only where a collector is named.
+fn telemetry(args: &Args, redactor: &Redactor) -> Result<(Telemetry, Option<(Arc<Memory>, Collector)>), Failure> {
     let filter = match args.global.verbose {
         0 => "off",
         1 => "gantry_ctl=debug,info",
         _ => "gantry_ctl=trace,debug",
     };
     let settings = Settings { log_filter: Some(filter.to_owned()), ..Settings::default() };
-    gantry_telemetry::init("ctl", env!("CARGO_PKG_VERSION"), &settings, redactor)
-        .map_err(|error| Failure::usage("cannot start logs and traces").because(error.to_string()))
+    let failed =
+        |error: &dyn std::error::Error| Failure::usage("cannot start logs and traces").because(error.to_string());
+    let collector = Collector::find(None).map_err(|error| failed(&error))?;
+    let traced = collector.map(|collector| (Arc::<Memory>::default(), collector));
+    let intake = traced.as_ref().map(|(memory, _)| memory.clone() as Arc<dyn Intake>);
+    let (service, version) = ("gantry-ctl", env!("CARGO_PKG_VERSION"));
+    let telling = Telling { service, version, settings: &settings, redactor, intake };
+    Ok((gantry_telemetry::init(telling).map_err(|error| failed(&error))?, traced))
 }
 
 /// The name of the command's span.
@@ -129,6 +142,7 @@ fn name(command: &Command) -> &'static str {
         Command::Sweep(_) => "ctl sweep",
         Command::Result(_) => "ctl result",
         Command::Report(_) => "ctl report",
+        Command::Trace(_) => "ctl trace",
         Command::Explain(_) => "ctl explain",
         Command::Bundle(_) => "ctl bundle",
         Command::Agents(_) => "ctl agents",

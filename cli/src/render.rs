@@ -23,4 +23,5 @@ pub(crate) mod tail;
 pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod units;
+pub(crate) mod waterfall;
 pub(crate) mod words;

@@ -19,6 +19,7 @@ use crate::{
     profile::{self, Endpoint},
     render::json,
     report::{Material, Report, page},
+    trace::{self, Span},
 };
 
 /// The parts, and what each is.
@@ -33,15 +34,18 @@ const REPORT: (&str, &str) = ("report.json", "the hand-over report as a document
 const PAGE: (&str, &str) = ("report.html", "the hand-over report as a page");
 const AUDIT: (&str, &str) = ("audit.jsonl", "the newest records of the audit log about the job, one a line");
 const AGENTS: (&str, &str) = ("agents.json", "the agents of the job's site");
+const SPANS: (&str, &str) =
+    ("spans.jsonl", "the spans of controller and agent that belong to the job, one a line: ctl trace draws them");
+const LOG_RECORDS: (&str, &str) =
+    ("log.jsonl", "the log records of controller and agent that belong to the job, one a line, the oldest first");
 const CTL: (&str, &str) = ("ctl.json", "how ctl reaches the controller; no key");
 
 /// What is not here, and where it is.
-const ELSEWHERE: [&str; 4] = [
+const ELSEWHERE: [&str; 3] = [
     "the agent's log files of the job (stage_deploy_cloudtower.log, cloudtower_install_*.log, inspection_report.zip, \
      evidence/): on the bastion, in the job's directory below data_dir",
-    "the logs of agent and controller: in the system's journal on their hosts",
+    "what agent and controller log beside the job: in the system's journal on their hosts",
     "samples of progress: they are never stored",
-    "spans: in the collector to which otlp of agent, controller and ctl points; the job's spans bear its id as job.id",
 ];
 
 /// Collects it and writes the file. What cannot be had is told, and stops nothing else.
@@ -105,6 +109,7 @@ async fn collect(
         Ok(agents) => bundle.document(AGENTS.0, AGENTS.1, json!(agents.iter().map(json::agent).collect::<Vec<_>>())),
         Err(failure) => bundle.missing(AGENTS.0, AGENTS.1, failure.sentence()),
     }
+    let traces = put_trace(bundle, client, id).await;
     let controller = client.version().await;
     bundle.document(CTL.0, CTL.1, connection(cx, endpoint));
     let told =
@@ -125,8 +130,7 @@ async fn collect(
     });
     let trace = json!({
         "request_ids": told.ids,
-        "trace_ids": [],
-        "note": "no event tells the trace that it belongs to: look for spans by the job's id and the requests' ids",
+        "trace_ids": traces,
     });
     let fields = json!({
         "made": Timestamp::now(),
@@ -183,6 +187,25 @@ async fn put_result(bundle: &mut Bundle<'_>, client: &Client, id: JobId) {
         Ok(result) => bundle.document(RESULT.0, RESULT.1, result),
         Err(why) => bundle.missing(RESULT.0, RESULT.1, why),
     }
+}
+
+/// Spans and log records; gives the ids of the traces.
+async fn put_trace(bundle: &mut Bundle<'_>, client: &Client, id: JobId) -> Vec<String> {
+    let parts = match client.trace(&id.to_string(), true).await {
+        Ok(parts) => parts,
+        Err(failure) => {
+            let why = failure.sentence();
+            [SPANS, LOG_RECORDS].into_iter().for_each(|(file, what)| bundle.missing(file, what, &why));
+            return Vec::new();
+        }
+    };
+    let spans = trace::read(&parts);
+    bundle.lines(SPANS.0, SPANS.1, spans.iter().map(Span::json));
+    bundle.lines(LOG_RECORDS.0, LOG_RECORDS.1, trace::log_records(&parts).into_iter());
+    let mut ids: Vec<String> = spans.into_iter().map(|span| span.trace_id).collect();
+    ids.sort();
+    ids.dedup();
+    ids
 }
 
 fn put_audit(bundle: &mut Bundle<'_>, audit: &Result<Vec<Record>, String>) {
