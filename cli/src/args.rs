@@ -69,6 +69,9 @@ pub(crate) struct Global {
     /// No colour; NO_COLOR in the environment does the same
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    /// Language of texts for people, en or zh [env: GANTRY_LANG] [default: that of the environment]
+    #[arg(long, global = true, value_name = "LANG", hide_possible_values = true)]
+    pub(crate) lang: Option<Lang>,
     /// Longest wait for one answer of the controller, such as 30s or 2m
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,

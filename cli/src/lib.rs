@@ -3,6 +3,10 @@
 //!
 //! stdout carries results, stderr everything else; `exit.rs` has every exit code.
 
+// First, because its macros are the texts of the others.
+#[macro_use]
+mod language;
+
 mod args;
 mod bundle;
 mod campaign;
@@ -11,7 +15,6 @@ mod commands;
 mod exit;
 mod follow;
 mod jobref;
-mod language;
 mod outfile;
 mod output;
 mod probe;
@@ -43,6 +46,7 @@ const WORKERS: usize = 2;
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    language::set(language::choose(language::asked(std::env::args_os())));
     let args = match parse() {
         Ok(args) => args,
         Err(error) => {
@@ -66,9 +70,13 @@ fn parse() -> Result<Args, clap::Error> {
     let mut command = Args::command().color(choice);
     let args = Args::from_arg_matches(&command.try_get_matches_from_mut(std::env::args_os())?)?;
     if args.global.output == Form::Html && !matches!(args.command, Command::Report(_)) {
-        return Err(
-            command.error(ErrorKind::InvalidValue, "only ctl report has the form html: choose table, json or ndjson")
-        );
+        return Err(command.error(
+            ErrorKind::InvalidValue,
+            word!(
+                "only ctl report has the form html: choose table, json or ndjson",
+                "仅 ctl report 支持 html 格式：请选择 table、json 或 ndjson"
+            ),
+        ));
     }
     Ok(args)
 }
@@ -76,11 +84,10 @@ fn parse() -> Result<Args, clap::Error> {
 fn start(args: Args, out: Output) -> Result<(), Failure> {
     // Fails only when a provider is set already, and it is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(Exit::Internal, "cannot start").because(error.to_string()))?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build().map_err(|error| {
+            Failure::new(Exit::Internal, said!("cannot start", "无法启动")).because(error.to_string())
+        })?;
     runtime.block_on(async {
         let redactor = Redactor::new();
         let telemetry = telemetry(&args, &redactor)?;
@@ -99,8 +106,9 @@ fn telemetry(args: &Args, redactor: &Redactor) -> Result<Telemetry, Failure> {
         _ => "gantry_ctl=trace,debug",
     };
     let settings = Settings { log_filter: Some(filter.to_owned()), ..Settings::default() };
-    gantry_telemetry::init("ctl", env!("CARGO_PKG_VERSION"), &settings, redactor)
-        .map_err(|error| Failure::usage("cannot start logs and traces").because(error.to_string()))
+    gantry_telemetry::init("ctl", env!("CARGO_PKG_VERSION"), &settings, redactor).map_err(|error| {
+        Failure::usage(said!("cannot start logs and traces", "无法启动日志与追踪")).because(error.to_string())
+    })
 }
 
 /// The name of the command's span.

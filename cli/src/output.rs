@@ -76,7 +76,10 @@ impl Output {
             Format::Ndjson => serde_json::to_string(value),
             Format::Table | Format::Json => serde_json::to_string_pretty(value),
         };
-        text.map_err(|error| Failure::new(Exit::Internal, "cannot write the result as JSON").because(error.to_string()))
+        text.map_err(|error| {
+            Failure::new(Exit::Internal, said!("cannot write the result as JSON", "无法将结果写成 JSON"))
+                .because(error.to_string())
+        })
     }
 
     /// Something beside the result, on stderr. Nobody to read it is no reason to stop.

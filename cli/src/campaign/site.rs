@@ -60,7 +60,7 @@ impl Carried {
             let broken = match client.submit(wish.clone()).await {
                 Ok(v1::SubmitJobResponse { outcome: Some(outcome) }) => return Some(answered(outcome)),
                 Ok(_) => return Some(Told::Lost(refusal::incomplete(client.url(), "outcome"))),
-                Err(Lost::No(failure)) => return Some(Told::Refused(failure.sentence())),
+                Err(Lost::No(failure)) => return Some(Told::Refused(failure.sentence().english().to_owned())),
                 Err(Lost::Maybe(failure)) => Heard::Broken { why: follow::words(failure), tries, pause },
             };
             say.send((self.index, Told::Heard(broken))).await.ok()?;

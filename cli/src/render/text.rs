@@ -33,8 +33,13 @@ pub(crate) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
 
 /// Cut or filled with blanks to exactly `columns`.
 pub(crate) fn column(text: &str, columns: usize) -> String {
-    let mut out = cut(text, columns).into_owned();
-    out.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(&out))));
+    fill(&cut(text, columns), columns)
+}
+
+/// Filled with blanks to at least `columns`.
+pub(crate) fn fill(text: &str, columns: usize) -> String {
+    let mut out = text.to_owned();
+    out.extend(std::iter::repeat_n(' ', columns.saturating_sub(width(text))));
     out
 }
 
@@ -95,6 +100,7 @@ mod tests {
         assert_eq!(column("集群", 6), "集群  ");
         assert_eq!(column("集群管理信息", 6), "集群… ");
         assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!((fill("作业", 6), fill("too long", 3)), ("作业  ".to_owned(), "too long".to_owned()));
     }
 
     #[test]
