@@ -547,7 +547,10 @@ pub(crate) struct Agents {
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, such as cloudtower.vm_name=tower-2".to_owned()),
+        _ => Err(say!(
+            "expected KEY=VALUE, such as cloudtower.vm_name=tower-2",
+            "应为 KEY=VALUE，如 cloudtower.vm_name=tower-2"
+        )),
     }
 }
 
@@ -560,7 +563,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     match digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit)) {
         Some(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
-        _ => Err("expected a time from 1s to 60m, such as 30s or 2m".to_owned()),
+        _ => Err(say!("expected a time from 1s to 60m, such as 30s or 2m", "应为 1s 至 60m 的时间，如 30s 或 2m")),
     }
 }
 

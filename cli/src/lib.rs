@@ -14,6 +14,7 @@ mod client;
 mod commands;
 mod exit;
 mod follow;
+mod help;
 mod jobref;
 mod outfile;
 mod output;
@@ -35,7 +36,8 @@ use tracing::Instrument as _;
 
 use crate::{
     args::{
-        AgentCommand, Args, AuditCommand, CampaignCommand, Command, Form, OperatorCommand, PlanCommand, SiteCommand,
+        AgentCommand, Args, AuditCommand, CampaignCommand, Command, Form, Lang, OperatorCommand, PlanCommand,
+        SiteCommand,
     },
     exit::{Exit, Failure},
     output::Output,
@@ -50,6 +52,10 @@ pub fn main() -> ExitCode {
     let args = match parse() {
         Ok(args) => args,
         Err(error) => {
+            // Help is no mistake, and has its language already.
+            if let (Lang::Zh, Some(summary)) = (language::now(), help::summary(error.kind())) {
+                output::note(&format!("错误：{summary}"));
+            }
             let _ = error.print();
             return if error.use_stderr() { code(Exit::Usage) } else { code(Exit::Done) };
         }
@@ -67,7 +73,11 @@ fn parse() -> Result<Args, clap::Error> {
     // Help is printed while the options are being read, so this one is looked for beforehand.
     let plain = std::env::args_os().any(|arg| arg == "--no-color");
     let choice = if plain { ColorChoice::Never } else { ColorChoice::Auto };
-    let mut command = Args::command().color(choice);
+    let command = Args::command().color(choice);
+    let mut command = match language::now() {
+        Lang::En => command,
+        Lang::Zh => help::chinese(command),
+    };
     let args = Args::from_arg_matches(&command.try_get_matches_from_mut(std::env::args_os())?)?;
     if args.global.output == Form::Html && !matches!(args.command, Command::Report(_)) {
         return Err(command.error(

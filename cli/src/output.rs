@@ -84,8 +84,13 @@ impl Output {
 
     /// Something beside the result, on stderr. Nobody to read it is no reason to stop.
     pub(crate) fn note(self, text: &str) {
-        let mut err = io::stderr().lock();
-        let end = if text.ends_with('\n') { "" } else { "\n" };
-        let _ = err.write_all(text.as_bytes()).and_then(|()| err.write_all(end.as_bytes()));
+        note(text);
     }
+}
+
+/// The same, before it is known what stderr can take.
+pub(crate) fn note(text: &str) {
+    let mut err = io::stderr().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.write_all(end.as_bytes()));
 }

@@ -43,17 +43,17 @@ pub(crate) fn fill(text: &str, columns: usize) -> String {
     out
 }
 
-/// The text in lines of at most `columns`, broken at blanks where there are any.
+/// The text in lines of at most `columns`, broken at blanks where there are any, and between Chinese characters.
 pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(8);
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
-        for piece in pieces(word, columns) {
+        let pieces = syllables(word).into_iter().flat_map(|part| pieces(&part, columns));
+        for (index, piece) in pieces.enumerate() {
             let Some(line) = lines.last_mut() else { continue };
-            if line.is_empty() {
-                line.push_str(&piece);
-            } else if width(line) + 1 + width(&piece) <= columns {
-                line.push(' ');
+            let gap = if index == 0 && !line.is_empty() { " " } else { "" };
+            if width(line) + gap.len() + width(&piece) <= columns {
+                line.push_str(gap);
                 line.push_str(&piece);
             } else {
                 lines.push(piece);
@@ -61,6 +61,22 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Where a line may end within a word: behind each Chinese character, and never before a mark that closes.
+fn syllables(word: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut open = false;
+    for c in word.chars() {
+        let wide = !c.is_ascii() && width(c.encode_utf8(&mut [0; 4])) > 1;
+        let glued = "，。：；、！？）》」”…".contains(c);
+        match all.last_mut() {
+            Some(last) if glued || (open && !wide) || last.ends_with(['（', '“', '《', '「']) => last.push(c),
+            _ => all.push(c.to_string()),
+        }
+        open = !wide && !glued;
+    }
+    all
 }
 
 /// A word that is wider than a line, in pieces that are not.
@@ -108,5 +124,6 @@ mod tests {
         assert_eq!(wrap("one two three", 8), ["one two", "three"]);
         assert_eq!(wrap("集群管理信息集群", 8), ["集群管理", "信息集群"]);
         assert_eq!(wrap("", 8), [""]);
+        assert_eq!(wrap("请用 ctl 查看（作业），再重试。", 12), ["请用 ctl 查", "看（作业），", "再重试。"]);
     }
 }
