@@ -113,7 +113,8 @@ impl Failure {
     /// The text for stderr; empty when everything is told.
     pub(crate) fn text(&self, paint: Paint) -> String {
         let Self::Story(story) = self else { return String::new() };
-        let mut out = format!("{} {}\n", paint.bad(word!("error:", "错误：")), text::clean(story.message.text()));
+        let (mark, message) = (paint.bad(word!("error:", "错误：")), text::clean(story.message.text()));
+        let mut out = say!("{mark} {message}\n", "{mark}{message}\n");
         let rows = |told: &[Said], name: &str, out: &mut String| {
             // What a text says in one language only is no row in the other.
             for told in told.iter().map(Said::text).filter(|told| !told.is_empty()) {
@@ -163,7 +164,7 @@ mod tests {
         let failure = failure.remedy(said!("check the path", "请检查路径")).remedy(Said::both("", "仅中文"));
         assert!(!failure.text(Paint::PLAIN).contains("仅"));
         within(Lang::Zh, || {
-            let told = "错误： 无法读取 x\n  起因：   no such file\n  处理：   请检查路径\n  处理：   仅中文\n";
+            let told = "错误：无法读取 x\n  起因：   no such file\n  处理：   请检查路径\n  处理：   仅中文\n";
             assert_eq!(failure.text(Paint::PLAIN), told);
             assert_eq!(failure.sentence().text(), "无法读取 x：no such file");
         });

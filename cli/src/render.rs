@@ -24,3 +24,6 @@ pub(crate) mod terminal;
 pub(crate) mod text;
 pub(crate) mod units;
 pub(crate) mod words;
+
+#[cfg(test)]
+mod tests;

@@ -78,7 +78,7 @@ fn answered(outcome: v1::submit_job_response::Outcome) -> Told {
         Outcome::Rejected(rejected) => {
             let found = workbook::problems(rejected.problems);
             let why = found.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
-            Told::Refused(format!("the workbook is rejected{why}"))
+            Told::Refused(said!("the workbook is rejected{why}", "规划表未通过{why}").english().to_owned())
         }
     }
 }

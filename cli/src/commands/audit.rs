@@ -135,7 +135,7 @@ async fn against_controller(cx: &Cx, verified: &mut Verified) -> Result<(), Fail
 fn read(path: &Path, known: Option<Head>) -> io::Result<Verified> {
     // Opening a pipe waits until somebody writes into it, perhaps for ever.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::other(word!("it is not a regular file", "它不是普通文件")));
     }
     let mut file = io::BufReader::new(fs::File::open(path)?);
     let mut verifier = Verifier::new(known);

@@ -116,7 +116,7 @@ async fn collect(
         "ctl": { "version": env!("CARGO_PKG_VERSION"), "protocol": PROTOCOL },
         "controller": match &controller {
             Ok(version) => json!({ "version": version.version, "protocol": version.protocol }),
-            Err(failure) => json!({ "missing": english(&failure) }),
+            Err(failure) => json!({ "missing": english(failure) }),
         },
         "agents": told.agents,
     });

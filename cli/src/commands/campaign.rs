@@ -157,7 +157,7 @@ fn conclude(cx: &Cx, place: &Place, campaign: &Campaign, end: End) -> Result<(),
         Stop::Budget => {
             said!("campaign {name} has stopped: its failure budget is spent", "批量部署 {name} 已停止：失败预算已用完")
         }
-        Stop::Canary => said!("campaign {name} has stopped: a canary failed", "批量部署 {name} 已停止：先行站点失败"),
+        Stop::Canary => said!("campaign {name} has stopped: a canary failed", "批量部署 {name} 已停止：金丝雀站点失败"),
         Stop::Asks => said!(
             "campaign {name} cannot go on: only jobs that wait for an operator are left",
             "批量部署 {name} 无法继续：只剩等待操作员的作业"

@@ -40,7 +40,7 @@ pub(super) fn text(resources: &[Resource], columns: usize) -> String {
     let rows = resources.iter().map(|one| {
         let step = one.step.as_ref().map(|id| words::step_of_id(id.as_str()).to_owned()).unwrap_or_default();
         let id = if one.id.is_empty() { "-".to_owned() } else { one.id.clone() };
-        vec![one.kind.clone(), one.name.clone(), id, shown(one.state).to_owned(), step]
+        vec![words::kind(&one.kind).to_owned(), one.name.clone(), id, shown(one.state).to_owned(), step]
     });
     let mut text = table::table(
         &[

@@ -28,7 +28,10 @@ pub(super) const PAGES: &[Page] = &[
         args: &[
             ("controller", "控制器地址，https://HOST:PORT；优先于配置文件"),
             ("profile", "含控制器地址和您的证书的配置文件 [默认：$XDG_CONFIG_HOME/gantry/ctl.toml]"),
-            ("output", "标准输出上结果的格式：table（供人阅读）、json（一个文档）、ndjson（每行一个对象）"),
+            (
+                "output",
+                "标准输出上结果的格式：table（供人阅读）、json（一个文档）、ndjson（每行一个对象）、html（网页，仅 ctl report）",
+            ),
             ("no_color", "不使用颜色；与环境变量 NO_COLOR 作用相同"),
             ("lang", "显示文字的语言：en 或 zh [环境变量：GANTRY_LANG] [默认：随系统环境]"),
             ("timeout", "等待控制器每次答复的最长时间，如 30s 或 2m"),

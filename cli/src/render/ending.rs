@@ -200,7 +200,7 @@ pub(crate) fn warnings(known: &Known, paint: Paint, columns: usize) -> String {
         block(
             &mut text,
             word!("warning", "警告"),
-            &format!("{} {place}{}", units::clock(note.at), note.message),
+            &format!("{} {place}{}", units::clock(note.at), reason::told(&note.code, &note.message)),
             columns,
         );
         out.push_str(&paint.warn(text.trim_end()));
@@ -224,9 +224,9 @@ pub(crate) fn times(known: &Known) -> String {
 /// `vm cloudtower (8d5b0f9e-…)`.
 pub(crate) fn leftover(left: &Leftover) -> String {
     if left.id.is_empty() {
-        return format!("{} {}", left.kind, left.name);
+        return format!("{} {}", words::kind(&left.kind), left.name);
     }
-    format!("{} {} ({})", left.kind, left.name, left.id)
+    format!("{} {} ({})", words::kind(&left.kind), left.name, left.id)
 }
 
 /// One row with a name, its value wrapped beside it.

@@ -132,8 +132,11 @@ impl Teller {
             }
             Body::Note { level: Level::Debug, .. } | Body::Intent { .. } | Body::IntentOutcome { .. } => return None,
             Body::Fact { .. } | Body::Unknown => return None,
-            Body::Note { step: Some(id), message, .. } => format!("{}{}{message}", step(id), word!(": ", "：")),
-            Body::Note { message, .. } => message.clone(),
+            Body::Note { step: Some(id), message, code, .. } => {
+                let (step, said) = (step(id), reason::told(code, message));
+                say!("{step}: {said}", "{step}：{said}")
+            }
+            Body::Note { message, code, .. } => reason::told(code, message),
             Body::CancelAccepted { by, reason } if reason.is_empty() => say!("cancelled by {by}", "由 {by} 取消"),
             Body::CancelAccepted { by, reason } => say!("cancelled by {by}: {reason}", "由 {by} 取消：{reason}"),
             Body::Paused { by, reason } if reason.is_empty() => say!("held by {by}", "由 {by} 暂停"),

@@ -53,9 +53,14 @@ pub(crate) fn translated(code: &str) -> Option<&'static Text> {
 
 /// Why something failed, in one line: in Chinese with the title of its code in front.
 pub(crate) fn sentence(failure: &Failure) -> String {
-    match translated(&failure.code) {
-        Some(page) => format!("{}（{}）", page.title, failure.message),
-        None => failure.message.clone(),
+    told(&failure.code, &failure.message)
+}
+
+/// What was said under a code, in one line: in Chinese with the title of the code in front.
+pub(crate) fn told(code: &str, message: &str) -> String {
+    match translated(code) {
+        Some(page) => format!("{}（{message}）", page.title),
+        None => message.to_owned(),
     }
 }
 

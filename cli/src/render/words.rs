@@ -93,6 +93,21 @@ pub(crate) fn titled<'a>(id: &str, title: &'a str) -> &'a str {
     }
 }
 
+/// A kind of object, for people; one of a newer agent keeps its word.
+pub(crate) fn kind(kind: &str) -> &str {
+    match (now(), kind) {
+        (Lang::Zh, "vm") => "虚拟机",
+        (Lang::Zh, "image") => "镜像",
+        (Lang::Zh, "volume") => "上传卷",
+        (Lang::Zh, "cluster") => "集群",
+        (Lang::Zh, "organization") => "组织",
+        (Lang::Zh, "datacenter") => "数据中心",
+        (Lang::Zh, "view") => "视图",
+        (Lang::Zh, "graph") => "图表",
+        _ => kind,
+    }
+}
+
 /// A role, for people.
 pub(crate) fn role(role: Role) -> &'static str {
     match (now(), role) {
