@@ -105,7 +105,8 @@ impl Failure {
     pub(crate) fn sentence(&self) -> Said {
         let Self::Story(story) = self else { return Said::default() };
         Said::of(|| {
-            let parts: Vec<_> = std::iter::once(&story.message).chain(&story.causes).map(Said::text).collect();
+            let parts = std::iter::once(&story.message).chain(&story.causes).map(Said::text);
+            let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
             text::clean(&parts.join(word!(": ", "："))).into_owned()
         })
     }
@@ -168,6 +169,7 @@ mod tests {
             assert_eq!(failure.text(Paint::PLAIN), told);
             assert_eq!(failure.sentence().text(), "无法读取 x：no such file");
         });
+        let failure = failure.because(Said::both("", "仅中文"));
         assert_eq!(failure.sentence().english(), "cannot read x: no such file");
     }
 

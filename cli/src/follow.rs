@@ -346,7 +346,10 @@ async fn hear_all(client: &Client, job: JobId, mut take: impl FnMut(Heard)) -> R
 /// The innermost reason of a failure: the sentence around it is known to the reader.
 pub(crate) fn words(failure: Failure) -> Said {
     match failure {
-        Failure::Story(story) => story.causes.last().unwrap_or(&story.message).clone(),
+        Failure::Story(story) => {
+            let told = story.causes.iter().rev().find(|cause| !cause.english().is_empty());
+            told.unwrap_or(&story.message).clone()
+        }
         Failure::Told(_) => said!("no answer", "没有答复"),
     }
 }

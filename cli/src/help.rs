@@ -7,7 +7,12 @@ mod jobs;
 mod outcome;
 mod root;
 
-use clap::{Arg, ArgAction, Command, builder::StyledStr, error::ErrorKind};
+use clap::{Arg, ArgAction, Command, CommandFactory as _, builder::StyledStr, error::ErrorKind};
+
+use crate::{
+    args::{Args, Lang},
+    language,
+};
 
 /// What a command and its arguments mean.
 struct Page {
@@ -28,8 +33,15 @@ const EXAMPLES: [&str; 2] = ["Examples:\n", "示例：\n"];
 /// clap's own, with Chinese words.
 const TEMPLATE: &str = "{before-help}{about-with-newline}\n用法：{usage}\n\n{all-args}{after-help}";
 
-/// The whole command line with Chinese help.
-pub(crate) fn chinese(command: Command) -> Command {
+/// The whole command line, its help in the language of the process.
+pub(crate) fn command() -> Command {
+    match language::now() {
+        Lang::En => Args::command(),
+        Lang::Zh => chinese(Args::command()),
+    }
+}
+
+fn chinese(command: Command) -> Command {
     let version = Arg::new("version").short('V').long("version").action(ArgAction::Version);
     dressed(command.disable_version_flag(true).arg(version), "")
 }

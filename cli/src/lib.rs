@@ -29,7 +29,7 @@ mod workbook;
 
 use std::process::ExitCode;
 
-use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
+use clap::{ColorChoice, FromArgMatches as _, error::ErrorKind};
 use gantry_proto::Redactor;
 use gantry_telemetry::{Settings, Telemetry};
 use tracing::Instrument as _;
@@ -73,11 +73,7 @@ fn parse() -> Result<Args, clap::Error> {
     // Help is printed while the options are being read, so this one is looked for beforehand.
     let plain = std::env::args_os().any(|arg| arg == "--no-color");
     let choice = if plain { ColorChoice::Never } else { ColorChoice::Auto };
-    let command = Args::command().color(choice);
-    let mut command = match language::now() {
-        Lang::En => command,
-        Lang::Zh => help::chinese(command),
-    };
+    let mut command = help::command().color(choice);
     let args = Args::from_arg_matches(&command.try_get_matches_from_mut(std::env::args_os())?)?;
     if args.global.output == Form::Html && !matches!(args.command, Command::Report(_)) {
         return Err(command.error(

@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod campaign;
 pub(crate) mod diff;
 pub(crate) mod ending;
+mod expected;
 pub(crate) mod findings;
 pub(crate) mod frame;
 pub(crate) mod job;

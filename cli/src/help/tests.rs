@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clap::CommandFactory as _;
-
 use super::*;
-use crate::args::Args;
 
 fn has_chinese(text: &str) -> bool {
     text.chars().any(|letter| ('\u{4e00}'..='\u{9fff}').contains(&letter))

@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
-use gantry_proto::audit::{Entry, Head, Outcome, Record, Verified};
+use gantry_proto::{
+    audit::{Entry, Fault, Head, Outcome, Record, Verified},
+    v1::Role,
+};
 use serde_json::{Value, json};
 
-use super::{jobs::short, table::table, text::clean, units};
+use super::{jobs::short, table::table, text::clean, units, words};
+use crate::{args::Lang, language::now};
 
 /// One row a record, then the head.
 pub(crate) fn text(records: &[Record], head: Head, columns: usize) -> String {
@@ -39,7 +43,7 @@ pub(crate) fn verdict(what: &str, verified: &Verified, checked_end: bool) -> Str
     let what = clean(what);
     let mut text = say!("{what}: {records} records, head {head}\n", "{what}：{records} 条记录，链头 {head}\n");
     for fault in faults {
-        let fault = fault.to_string();
+        let fault = told(fault);
         text.push_str(&say!("  fault: {fault}\n", "  异常：{fault}\n"; fault = clean(&fault)));
     }
     if *more > 0 {
@@ -60,6 +64,31 @@ pub(crate) fn verdict(what: &str, verified: &Verified, checked_end: bool) -> Str
         ));
     }
     text
+}
+
+/// A fault for people.
+fn told(fault: &Fault) -> String {
+    if now() == Lang::En {
+        return fault.to_string();
+    }
+    match fault {
+        Fault::Unreadable { line, why } => format!("第 {line} 行不是审计记录（{why}）"),
+        Fault::Rewritten { line, number } => format!("第 {line} 行（记录 {number}）与导出时不同：被重写或编辑过"),
+        Fault::Altered { number } => format!("记录 {number} 被篡改：哈希与内容不符"),
+        Fault::Displaced { expected, found } if found > expected => {
+            format!("应为记录 {expected} 处是记录 {found}：缺少 {} 条记录，或顺序被改动", found - expected)
+        }
+        Fault::Displaced { expected, found } => {
+            format!("应为记录 {expected} 处是记录 {found}：该记录重复，或顺序被改动")
+        }
+        Fault::Unchained { number } => format!("记录 {number} 与前一条记录不相连：二者之一被替换"),
+        Fault::NoBeginning => "首条记录不是审计日志的开头：真正的开头被删除或替换".to_owned(),
+        Fault::Empty => "其中没有记录".to_owned(),
+        Fault::CutShort { last, known } => {
+            format!("日志止于记录 {last}，而已知有记录 {known}：末尾缺少 {} 条记录", known - last)
+        }
+        Fault::OtherHead { number } => format!("记录 {number} 与已知的不同：日志被重写，或属于另一控制器"),
+    }
 }
 
 /// The same in JSON.
@@ -86,7 +115,10 @@ fn row(record: &Record) -> Vec<String> {
     let who = match (entry.operator.as_str(), entry.role.as_str()) {
         ("", _) => "-".to_owned(),
         (name, "") => name.to_owned(),
-        (name, role) => format!("{name} ({role})"),
+        (name, role) => {
+            let role = Role::of(role).map_or(role, |role| words::role(role));
+            say!("{name} ({role})", "{name}（{role}）")
+        }
     };
     let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     vec![

@@ -6,7 +6,7 @@ use gantry_plan::{Access, Field, Need};
 use gantry_proto::plan::Source;
 use serde_json::Value;
 
-use super::table::table;
+use super::{expected::expected, table::table};
 
 /// Every value under its key. `document` is the plan as `ctl plan check -o json` gives it: secrets are covered.
 pub(crate) fn values(document: &Value, sources: &BTreeMap<String, Source>, columns: usize) -> String {
@@ -47,7 +47,14 @@ pub(crate) fn fields(fields: &[Field], columns: usize) -> String {
             Need::Default(value) => say!("default {value}", "默认 {value}"),
             Need::Optional => say!("left out", "省略"),
         };
-        vec![field.key.to_owned(), cell(field), field.label.to_owned(), field.expects.to_owned(), blank, set.to_owned()]
+        vec![
+            field.key.to_owned(),
+            cell(field),
+            field.label.to_owned(),
+            expected(field.expects).to_owned(),
+            blank,
+            set.to_owned(),
+        ]
     });
     let heading = [
         word!("KEY", "键"),

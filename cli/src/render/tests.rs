@@ -2,7 +2,7 @@
 
 use gantry_proto::{
     Problem, Severity, Verdict,
-    audit::{Hash, Head},
+    audit::{Fault, Hash, Head, Verified},
     v1,
 };
 use jiff::Timestamp;
@@ -101,6 +101,24 @@ fn a_look_at_a_site() {
     shows("diff_zh", || diff::text(&seen, Paint::PLAIN, 80));
     let english = diff::document(&seen);
     within(Lang::Zh, || assert_eq!(diff::document(&seen), english));
+}
+
+#[test]
+fn every_fault_of_an_audit_log() {
+    let faults = vec![
+        Fault::Unreadable { line: 3, why: "it is not text".into() },
+        Fault::Rewritten { line: 4, number: 4 },
+        Fault::Altered { number: 5 },
+        Fault::Displaced { expected: 6, found: 8 },
+        Fault::Displaced { expected: 9, found: 8 },
+        Fault::Unchained { number: 9 },
+        Fault::NoBeginning,
+        Fault::Empty,
+        Fault::CutShort { last: 9, known: 12 },
+        Fault::OtherHead { number: 9 },
+    ];
+    let verified = Verified { records: 9, head: Head { number: 9, hash: Hash::of(b"") }, faults, more: 2 };
+    shows("audit_faults_zh", || audit::verdict("audit.jsonl", &verified, true));
 }
 
 #[test]

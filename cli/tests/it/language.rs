@@ -14,11 +14,12 @@ use crate::{
 };
 
 /// Files whose English nobody has to read in Chinese, or whose Chinese stands elsewhere.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 9] = [
     ("args.rs", "the help, in cli/src/help/ in Chinese"),
     ("args/", "the same"),
     ("help/", "the Chinese of the help"),
     ("bundle.rs", "as commands/bundle.rs"),
+    ("render/expected.rs", "a table of the planner's words with their Chinese"),
     ("report/", "the report has a table of terms in both languages"),
     ("workbook.rs", "a finding, which the page of its code tells in Chinese"),
     ("campaign/check.rs", "findings too"),
