@@ -365,6 +365,7 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{language::within, render::paint::Paint};
 
     fn wrapped(error: rustls::Error) -> Status {
         Status::from_error(Box::new(io::Error::new(io::ErrorKind::InvalidData, error)))
@@ -412,6 +413,23 @@ mod tests {
             Failure::Told(_) => 0,
         };
         assert_eq!((told("no agent of site x"), told("no agent yet: run `ctl agent token`")), (1, 0));
+    }
+
+    #[test]
+    fn in_chinese_the_page_of_the_code_stands_in_front() {
+        let told = |message: &str| {
+            let failure = refused("https://c:1", &"x".into(), &Code::NoAgent.status(message));
+            within(Lang::Zh, || failure.text(Paint::PLAIN))
+        };
+        let Some(page) = reason::of("no_agent", Lang::Zh) else { panic!("no page") };
+        for (message, remedy) in [("no agent of site x", "用 `ctl agents` 查看代理"), ("none: run `x`", page.remedy[0])]
+        {
+            let text = told(message);
+            assert!(text.starts_with(&format!("错误：{}\n  起因：   {}\n", page.title, page.cause)), "{text}");
+            assert!(text.contains(&format!("原文：{message}\n")) && text.contains(remedy), "{text}");
+        }
+        let english = refused("https://c:1", &"x".into(), &Code::NoAgent.status("none: run `x`"));
+        assert_eq!(english.text(Paint::PLAIN), "error: none: run `x`\n  more:    ctl explain no_agent\n");
     }
 
     #[test]
