@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod campaign;
 pub(crate) mod diff;
 pub(crate) mod ending;
+mod expected;
 pub(crate) mod findings;
 pub(crate) mod frame;
 pub(crate) mod job;
@@ -25,3 +26,6 @@ pub(crate) mod text;
 pub(crate) mod units;
 pub(crate) mod waterfall;
 pub(crate) mod words;
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 mod html;
 mod markup;
 mod stylesheet;
-mod terms;
+pub(crate) mod terms;
 
 use std::collections::BTreeMap;
 

@@ -3,16 +3,13 @@
 use gantry_proto::v1;
 
 use super::Client;
-use crate::{exit::Failure, refusal};
-
-/// What is done, in messages.
-const WHAT: &str = "asking for the trace";
+use crate::{exit::Failure, language::Said, refusal};
 
 impl Client {
     /// All parts of it, and the log records that belong to it where they are wanted. The controller bounds a job's trace.
     pub(crate) async fn trace(&self, job_id: &str, with_logs: bool) -> Result<Vec<v1::GetJobTraceResponse>, Failure> {
         let request = v1::GetJobTraceRequest { job_id: job_id.to_owned(), with_logs };
-        let answer = self.call(WHAT, 1, || {
+        let answer = self.call(what(), 1, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.get_job_trace(request).await }
         });
@@ -22,10 +19,15 @@ impl Client {
                 Ok(Some(part)) => parts.push(part),
                 Ok(None) => return Ok(parts),
                 Err(status) if refusal::is_lost(&status) => {
-                    return Err(refusal::lost(&self.url, WHAT, &status).remedy("then give the command again"));
+                    return Err(refusal::lost(&self.url, &what(), &status).remedy(said!("then give the command again", "然后再次执行该命令")));
                 }
-                Err(status) => return Err(refusal::refused(&self.url, WHAT, &status)),
+                Err(status) => return Err(refusal::refused(&self.url, &what(), &status)),
             }
         }
     }
+}
+
+/// What is done, in messages.
+fn what() -> Said {
+    said!("asking for the trace", "查询追踪")
 }

@@ -23,7 +23,7 @@ pub(crate) async fn run(cx: &Cx, args: Args) -> Result<(), Failure> {
     let parts = client.trace(&id.to_string(), false).await?;
     if let Some(file) = file {
         file.write(&together(&parts))?;
-        cx.out.note(&format!("{} is written", file.path().display()));
+        cx.out.note(&say!("{path} is written", "已写入 {path}"; path = file.path().display()));
     }
     let spans = read(&parts);
     if cx.out.format != Format::Table {
@@ -31,11 +31,14 @@ pub(crate) async fn run(cx: &Cx, args: Args) -> Result<(), Failure> {
         return cx.out.json(&json!({"job_id": id.to_string(), "spans": spans}));
     }
     if spans.is_empty() {
-        let remedy = format!(
+        let remedy = said!(
             "spans come when they end and the agent is in contact: look again later, or at its log (ctl watch {id}); the \
-             traces of old jobs make room for new ones (telemetry.traces_mib)"
+             traces of old jobs make room for new ones (telemetry.traces_mib)",
+            "span 在结束且代理在线时才会送达：稍后再查看，或查看其日志（ctl watch {id}）；旧作业的追踪会为新作业让出空间\
+             （telemetry.traces_mib）"
         );
-        return Err(Failure::new(Exit::Refused, format!("the controller has no span of job {id}")).remedy(remedy));
+        let message = said!("the controller has no span of job {id}", "控制器没有作业 {id} 的任何 span");
+        return Err(Failure::new(Exit::Refused, message).remedy(remedy));
     }
     let view = View { all: args.all, failed: args.failed };
     let trees = trees(spans);

@@ -13,7 +13,7 @@ use crate::trace::{Span, Tree};
 const COLUMNS: usize = 140;
 /// The narrowest name, and the narrowest bar.
 const NAME_LEAST: usize = 24;
-const BAR_LEAST: usize = 10;
+const BAR_LEAST: usize = 4;
 /// Start and duration.
 const TIMES: usize = 11 + 11;
 /// So many calls of the same name below one span are told on one line.
@@ -40,14 +40,15 @@ pub(crate) fn draw(tree: &Tree, view: View, paint: Paint, columns: usize) -> Str
     let wanted = if view.failed { ways_to_failures(tree) } else { vec![true; tree.spans.len()] };
     let sheet = Sheet { tree, view, paint, columns, begin, end, name, bar, wanted };
     let failed = tree.spans.iter().filter(|span| span.failed).count();
-    let mut out = format!(
-        "{}  {}, {} spans{}\n",
-        paint.head(&format!("trace {}", tree.trace_id)),
-        units::duration((end - begin) as f64 / 1e9),
-        tree.spans.len(),
-        if failed > 0 { format!(", {}", paint.bad(&format!("{failed} failed"))) } else { String::new() }
-    );
-    out.push_str(&paint.dim(&format!("{}{:>11}{:>11}", column("", name), "begins", "takes")));
+    let (count, took) = (tree.spans.len(), units::duration((end - begin) as f64 / 1e9));
+    let mut out = paint.head(&say!("trace {id}", "追踪 {id}"; id = tree.trace_id));
+    out.push_str(&say!("  {took}, {count} spans", "  {took}，{count} 个 span"));
+    if failed > 0 {
+        out.push_str(&paint.bad(&say!(", {failed} failed", "，{failed} 个失败")));
+    }
+    out.push('\n');
+    let (begins, takes) = (word!("begins", "开始"), word!("takes", "用时"));
+    out.push_str(&paint.dim(&format!("{}{}{}", column("", name), right(begins), right(takes))));
     out.push('\n');
     // A span above that is not told yet: the process has ended, or the job goes on.
     let mut stack: Vec<(Line, usize)> = sheet.lines(&tree.roots).into_iter().rev().map(|line| (line, 0)).collect();
@@ -165,10 +166,15 @@ impl Sheet<'_> {
         let place =
             |at: u64| (at.saturating_sub(self.begin) as f64 / total * self.bar as f64).clamp(0.0, self.bar as f64);
         let first = (place(from) as usize).min(self.bar - 1);
-        let last = (place(to).ceil() as usize).clamp(first + 1, self.bar);
+        let last = (place(to).round() as usize).clamp(first + 1, self.bar);
         let (thin, fill) = (place(to) - place(from) < 0.5, if many { "░" } else { "█" });
         format!("{}{}", " ".repeat(first), if thin { "▏".to_owned() } else { fill.repeat(last - first) })
     }
+}
+
+/// At the right of a column of times; a Chinese character takes two.
+fn right(text: &str) -> String {
+    format!("{}{text}", " ".repeat((TIMES / 2).saturating_sub(width(text))))
 }
 
 /// Calls are short.
@@ -228,7 +234,7 @@ trace 0af7  1m 00s, 11 spans, 2 failed
       POST chunk x6                                     0.2 s     540 ms  ▏
       POST chunk                                        0.9 s      90 ms  ▏
         ! 1.0 s [broken]
-    step install                                         30 s       30 s              █████████████
+    step install                                         30 s       30 s               █████████████
       ! 50 s attempt failed: exit 3 [installer_failed]
 ";
         assert_eq!(text, expected, "\n{text}");
