@@ -23,6 +23,7 @@ pub mod iso;
 pub mod joblog;
 pub mod journal;
 pub mod link;
+mod metrics;
 pub mod outside;
 pub mod pipeline;
 pub mod push;
@@ -103,6 +104,9 @@ pub async fn run_steps(
     let runner = runner.map_err(|error| RunError::Disk("the jobs under data_dir cannot be read", error))?;
     let listed = settings.clone();
     let isos: link::IsoList = Arc::new(move || iso::list(&listed));
+    if let Some(spool) = &spool {
+        metrics::watch_spool(Arc::downgrade(spool));
+    }
     let link = link::Link::new(settings.clone(), identity.clone(), runner.clone(), isos)?.telling(spool);
     if let Some(file) = ready_file {
         let (file, text) = (file.to_owned(), format!("{}\n", identity.agent));

@@ -9,7 +9,11 @@ mod renewal;
 mod session;
 mod telemetry;
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use gantry_proto::{Code, error::causes, v1};
 use gantry_telemetry::Spool;
@@ -23,6 +27,7 @@ use crate::{
     dialer::{DialError, Dialer, certificate_expired, certificate_refused},
     enroll::{self, Back, BackError},
     identity::Identity,
+    metrics::metrics,
     runner::Runner,
 };
 use backoff::Backoff;
@@ -38,6 +43,8 @@ pub struct Link {
     isos: IsoList,
     /// What is told on over this link, beside events.
     spool: Option<Arc<Spool>>,
+    /// Since when there is no contact.
+    gone: Mutex<Option<Instant>>,
 }
 
 /// Why a session ended, or did not begin.
@@ -94,7 +101,7 @@ impl Link {
         runner: Arc<Runner>,
         isos: IsoList,
     ) -> Result<Self, DialError> {
-        let link = Self { settings, identity, runner, isos, spool: None };
+        let link = Self { settings, identity, runner, isos, spool: None, gone: Mutex::default() };
         link.dialer()?;
         Ok(link)
     }
@@ -127,6 +134,10 @@ impl Link {
             } else {
                 self.session(&stop, &mut welcomed).await
             };
+            metrics().tried(welcomed.is_some());
+            if welcomed.is_some() {
+                *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
             let asked = match &cut {
                 Cut::Stopping => break,
                 Cut::Back => continue,

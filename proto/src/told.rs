@@ -74,6 +74,14 @@ pub fn agent(agent: &v1::Agent) -> Value {
         "remote_address": agent.remote_address,
         "revoked": agent.revoked,
         "certificate_until": time(agent.expires_micros),
+        "telemetry": {
+            "waiting_bytes": agent.telemetry_waiting_bytes,
+            "lost": {
+                "spans": agent.telemetry_lost.unwrap_or_default().spans,
+                "log_records": agent.telemetry_lost.unwrap_or_default().log_records,
+                "data_points": agent.telemetry_lost.unwrap_or_default().data_points,
+            },
+        },
         "asks_to_return": (!agent.asks_to_return.is_empty()).then_some(&agent.asks_to_return),
         "isos": agent.isos.iter().map(iso).collect::<Vec<_>>(),
     })

@@ -18,6 +18,7 @@ use super::{Call, Error, ErrorKind, Refusal};
 use crate::{
     config::Settings,
     http::{self as wire, Answer, Limits},
+    metrics::metrics,
     tls::Pins,
 };
 
@@ -192,6 +193,8 @@ impl Client {
             span.record("http.response.status_code", answer.status.as_u16());
             self.succeeded(answer)
         });
+        let word = result.as_ref().err().map_or("ok", ErrorKind::word);
+        metrics().called("cloudtower", call.to_string(), word, began.elapsed());
         result.map_err(|kind| {
             span.record("otel.status_code", "ERROR").record("error.type", kind.word());
             span.record("error", tracing::field::display(&kind));

@@ -186,6 +186,12 @@ impl Client {
         took: Duration,
     ) {
         let ms = took.as_millis() as u64;
+        let word = match outcome {
+            Ok(answer) if answer.status.is_success() => "ok",
+            Ok(_) => "refused",
+            Err(_) => "broken",
+        };
+        crate::metrics::metrics().called("fisheye", Call::UPLOAD_CHUNK.to_string(), word, took);
         match outcome {
             Ok(answer) => {
                 let ec = if answer.body.len() > outgoing::SUMMARY_BYTES {

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     config::{CertificatePolicy, Fisheye, Settings, Timing},
     http::{self as outgoing, Answer, Limits, ReadError},
+    metrics::metrics,
     tls::{self, Pins, SightError},
 };
 
@@ -385,6 +386,13 @@ impl Client {
     /// One debug line for each call (R70), and the span's outcome.
     fn tell(&self, span: &Span, request: &Request<'_>, outcome: &Result<Answer, Missed>, took: Duration) {
         let ms = took.as_millis() as u64;
+        let word = match outcome {
+            Ok(answer) if answer.status.is_success() => "ok",
+            Ok(_) => "refused",
+            Err(Missed::NotSent(_)) => "unreachable",
+            Err(Missed::Failed(kind)) => kind.word(),
+        };
+        metrics().called("fisheye", request.call.to_string(), word, took);
         let (method, path, query) = (request.call.method, &request.path, &request.query);
         match outcome {
             Ok(answer) => {

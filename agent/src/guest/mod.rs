@@ -18,7 +18,7 @@ mod session;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use gantry_proto::{Plan, Redactor, Secret, Secrets};
@@ -133,7 +133,10 @@ impl Guest {
             error.type = tracing::field::Empty,
             otel.status_code = tracing::field::Empty
         );
+        let began = Instant::now();
         let result = self.run_unseen(command).instrument(span.clone()).await;
+        let word = result.as_ref().err().map_or("ok", Error::word);
+        crate::metrics::metrics().called("ssh", command.name().to_owned(), word, began.elapsed());
         match &result {
             Ok(output) => span.record("exit", tracing::field::display(&output.exit)),
             Err(error) => span

@@ -1,6 +1,6 @@
 //! One session: Hello and Welcome, then one loop that never waits for the line while it could listen.
 
-use std::{io, time::Duration};
+use std::{io, sync::PoisonError, time::Duration};
 
 use gantry_proto::{JobId, PROTOCOL, SURVEY, TELEMETRY, trace::admit, v1};
 use tokio::{
@@ -19,6 +19,7 @@ use super::{
     outbox::{Outbox, message},
     renewal::Renewal,
 };
+use crate::metrics::metrics;
 
 /// Messages that wait for the line; more would only make the newest of them old.
 const WAITING: usize = 2;
@@ -89,6 +90,9 @@ impl Link {
         let mut renewal = Renewal::new(&self.identity.credentials, &self.settings.link);
         self.places(welcome.replay, &mut outbox).await.map_err(Cut::Disk)?;
         self.runner.in_contact();
+        if let Some(since) = self.gone.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            metrics().back_after(since.elapsed());
+        }
         let mut news = self.runner.news();
         let scan_every = Duration::from_secs(self.settings.iso.scan_s.max(1));
         let (mut heard, mut next_scan) = (Instant::now(), Instant::now() + scan_every);

@@ -27,6 +27,7 @@ use crate::{
     facts::ImageFact,
     fisheye::{ChunkAck, ChunkAddress, ChunkOutcome, ChunkRequest, Error, ErrorKind, Line, Stale, WireError, backoff},
     joblog::Chunk,
+    metrics::metrics,
     step::{Progress, StepCx, StepError},
     steps::story,
     tls::hex,
@@ -369,6 +370,7 @@ impl<'a> Upload<'a> {
         self.cx.log.chunk(&self.image.image_uuid, record).await.map_err(StepError::Journal)?;
         if self.chunks.acknowledge(index, ack.to_upload) {
             run.filled.sent_bytes += size;
+            metrics().uploaded(size);
         }
         self.image.uploaded_chunks = self.chunks.done();
         Ok(())
@@ -416,6 +418,7 @@ impl<'a> Upload<'a> {
         tries.logged_out = false;
         let asked = error.kind.refusal().and_then(|refusal| refusal.asked_wait());
         run.waiting.insert(index, Instant::now() + asked.unwrap_or(delay));
+        metrics().chunk_again();
         let extra = json!({"chunk_num": index, "attempt": attempt, "error": error.kind.to_string()});
         let message = format!("chunk {index} failed ({}), it is sent again", error.kind);
         self.cx.note(Level::Warning, "chunk_retry", message, story::fields(extra)).await?;

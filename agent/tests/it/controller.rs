@@ -136,7 +136,7 @@ pub(crate) struct Controller {
     pub(crate) relay: Relay,
     sessions: mpsc::Receiver<Session>,
     /// Telemetry as it comes; each waits for its answer.
-    pub(crate) batches: mpsc::Receiver<Batch>,
+    batches: mpsc::Receiver<Batch>,
     pub(crate) desk: Arc<Desk>,
     _tasks: JoinSet<()>,
 }
@@ -260,6 +260,11 @@ impl Controller {
         timeout(LIMIT, self.sessions.recv()).await.expect("no agent dials").unwrap()
     }
 
+    /// The next batch of telemetry; the answer is the caller's to give.
+    pub(crate) async fn batch(&mut self) -> Batch {
+        timeout(LIMIT, self.batches.recv()).await.expect("no telemetry comes").unwrap()
+    }
+
     /// A session that an agent opens, if it opens one.
     pub(crate) async fn session_if_any(&mut self) -> Option<Session> {
         self.sessions.recv().await
@@ -286,6 +291,20 @@ impl Session {
             unknown: false,
             moved: false,
         })
+        .await;
+    }
+
+    /// By a controller that takes telemetry.
+    pub(crate) async fn welcome_telling(&self) {
+        self.say(Out::Welcome(v1::Welcome {
+            protocol: 1,
+            version: "test".into(),
+            session_id: "s".into(),
+            heartbeat_ms: 10_000,
+            silence_ms: 15_000,
+            replay: Vec::new(),
+            capabilities: vec![gantry_proto::TELEMETRY.to_owned()],
+        }))
         .await;
     }
 

@@ -36,6 +36,7 @@ mod steps_guest;
 mod survey;
 mod taken_over;
 mod taken_over_steps;
+mod telemetry;
 mod undo;
 mod upload;
 mod wide;

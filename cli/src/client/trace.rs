@@ -19,7 +19,8 @@ impl Client {
                 Ok(Some(part)) => parts.push(part),
                 Ok(None) => return Ok(parts),
                 Err(status) if refusal::is_lost(&status) => {
-                    return Err(refusal::lost(&self.url, &what(), &status).remedy(said!("then give the command again", "然后再次执行该命令")));
+                    return Err(refusal::lost(&self.url, &what(), &status)
+                        .remedy(said!("then give the command again", "然后再次执行该命令")));
                 }
                 Err(status) => return Err(refusal::refused(&self.url, &what(), &status)),
             }

@@ -18,7 +18,7 @@ async fn run(scenario: Value) -> anyhow::Result<(Lab, String, i32)> {
     Ok((lab, job, code))
 }
 
-fn fault(matching: Value, when: &str, count: u64, action: Value) -> Value {
+pub(crate) fn fault(matching: Value, when: &str, count: u64, action: Value) -> Value {
     json!({"faults": [{"id": "f", "match": matching, "when": when, "times": count, "action": action}]})
 }
 
