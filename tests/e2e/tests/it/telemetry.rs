@@ -1,11 +1,14 @@
 //! Telemetry over a line and to a collector that are not always there: everything arrives, once and with its own times.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context as _, ensure};
 use gantry_e2e::{Lab, Mode};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{process::Command, time::sleep};
 
 use crate::{
     cancel::when_step_starts,
@@ -80,6 +83,57 @@ async fn what_happens_while_line_and_collector_are_gone_is_told_afterwards() -> 
         assert!(names(&told).contains(&format!("step {step}")), "{step}: {:?}", names(&told));
     }
     lab.stop().await
+}
+
+/// Everything of a run goes through a collector that is not ours, and out of it again.
+#[tokio::test]
+async fn a_collector_of_somebody_else_takes_and_hands_on_everything() -> anyhow::Result<()> {
+    let (behind, port) = (Collector::start().await?, std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+    let http = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut rotel = Command::new(rotel()?);
+    rotel.arg("start").args(["--otlp-grpc-endpoint", &port.to_string(), "--otlp-http-endpoint", &http.to_string()]);
+    rotel.args(["--exporter", "otlp", "--otlp-exporter-endpoint", &behind.endpoint(), "--batch-timeout", "200ms"]);
+    let _rotel = rotel.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+    let mut options = quick();
+    options.otlp = Some(format!("http://{port}"));
+    options.controller = json!({"telemetry": {"metrics_every_s": 1}});
+    options.agent = json!({"telemetry": {"metrics_every_s": 1}});
+    let lab = Lab::start(options).await?;
+    let job = lab.deploy(&["--watch"]).await?;
+    let told = lab.ctl_json(&["-o", "json", "trace", &job]).await?;
+    ensure!(told["spans"].as_array().is_some_and(|spans| spans.len() > 50), "{told}");
+    behind
+        .until("the job's spans of all three", |arrived| {
+            let trace = arrived
+                .spans
+                .values()
+                .find(|(of, span)| of == "agent" && span.name == "job")
+                .map(|(_, span)| &span.trace_id);
+            let inside = |service: &str| {
+                trace.is_some()
+                    && arrived.spans.values().any(|(of, span)| of == service && Some(&span.trace_id) == trace)
+            };
+            ["ctl", "controller", "agent"].into_iter().all(inside)
+        })
+        .await?;
+    for service in ["agent", "controller"] {
+        let told = |arrived: &crate::collector::Arrived| {
+            arrived.records.iter().any(|(of, _, _)| of == service)
+                && arrived.metrics.iter().any(|(of, _)| of == service)
+        };
+        behind.until(&format!("log records and metrics of {service}"), told).await?;
+    }
+    assert!(behind.arrived().records.iter().any(|(of, _, of_job)| of == "agent" && *of_job == job));
+    lab.stop().await
+}
+
+/// The collector of PyPI's package rotel.
+fn rotel() -> anyhow::Result<std::path::PathBuf> {
+    let lib = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/rotel/lib");
+    let pythons =
+        std::fs::read_dir(&lib).with_context(|| format!("{}: tests/run installs rotel there", lib.display()))?;
+    let programs = pythons.filter_map(|entry| Some(entry.ok()?.path().join("site-packages/rotel/rotel-agent")));
+    programs.into_iter().find(|program| program.exists()).context("no rotel-agent: tests/run installs it")
 }
 
 /// Whether a journal below this place says that its job has ended.
