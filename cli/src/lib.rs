@@ -111,8 +111,11 @@ fn start(args: Args, out: Output) -> Result<(), Failure> {
     })
 }
 
+/// Spans, and where they go at the end.
+type Traced = (Arc<Memory>, Collector);
+
 /// Logs only when asked for: people read stderr. Spans only where a collector is named.
-fn telemetry(args: &Args, redactor: &Redactor) -> Result<(Telemetry, Option<(Arc<Memory>, Collector)>), Failure> {
+fn telemetry(args: &Args, redactor: &Redactor) -> Result<(Telemetry, Option<Traced>), Failure> {
     let filter = match args.global.verbose {
         0 => "off",
         1 => "gantry_ctl=debug,info",

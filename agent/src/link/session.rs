@@ -58,7 +58,7 @@ impl Link {
             let told = welcome.capabilities.iter().any(|word| word == TELEMETRY);
             tokio::select! {
                 ended = self.live(inbound, sender, welcome, isos) => ended,
-                never = self.tell_on(channel), if told => match never {},
+                never = Box::pin(self.tell_on(channel)), if told => match never {},
             }
         };
         let cut = tokio::select! {
