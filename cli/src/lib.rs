@@ -19,7 +19,6 @@ mod profile;
 mod records;
 mod refusal;
 mod render;
-mod report;
 mod show;
 mod workbook;
 

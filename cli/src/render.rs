@@ -22,5 +22,6 @@ pub(crate) mod table;
 pub(crate) mod tail;
 pub(crate) mod terminal;
 pub(crate) mod text;
-pub(crate) mod units;
 pub(crate) mod words;
+
+pub(crate) use gantry_report::units;

@@ -7,8 +7,7 @@ use gantry_proto::{
     view::StepState,
 };
 
-use super::Deed;
-use crate::args::Lang;
+use super::{Deed, Lang};
 
 /// Declares the terms. A line without one of its languages does not compile.
 macro_rules! terms {
