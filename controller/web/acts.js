@@ -156,13 +156,15 @@ export function acts(main, id, cx, told) {
 
     function tell(answer) {
       const blocked = answer.steps.some((step) => step.fate === "blocked");
+      const reasons = answer.steps.some((step) => step.reason);
       box.go.disabled = blocked || answer.verdict !== null;
       put(found,
         answer.verdict ? el("p", { class: "note error" }, say("verdict." + answer.verdict), " ", say("correct")) : null,
         answer.problems.length ? findings(answer.problems) : null,
         blocked ? el("p", { class: "note error" }, say("retry_blocked")) : null,
-        answer.steps.length ? table([say("step"), say("fate"), say("why")],
-          answer.steps.map((step) => [stepTitle(step.step), el("span", { class: "badge " + step.fate }, say("fate." + step.fate)), step.reason]),
+        answer.steps.length ? table([say("step"), say("fate"), ...(reasons ? [say("why")] : [])],
+          answer.steps.map((step) => [
+            stepTitle(step.step), el("span", { class: "badge " + step.fate }, say("fate." + step.fate)), ...(reasons ? [step.reason] : [])]),
           { class: "cards fates" }) : null);
     }
   }
@@ -196,7 +198,7 @@ export function acts(main, id, cx, told) {
     const box = confirm(main, cx, {
       wide: true, title: say("move_title"), about: about(), yes: say("act.move"), danger: true,
       body: others.length === 0 ? el("p", { class: "note warning" }, say("move_nobody", { agent: from, site: job.site })) : [
-        el("p", {}, say("move_text", { agent: from })),
+        el("p", {}, over ? say("move_text_over") : say("move_text", { agent: from })),
         el("label", {}, say("move_to"), agent),
         el("label", {}, say("move_workbook"), workbook.field),
         over ? null : el("label", { class: "check" }, el("span", {}, off, " ", say("move_off", { agent: from }))), vouching, found],

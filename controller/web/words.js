@@ -158,6 +158,7 @@ const WORDS = {
   "fate.unknown": ["not known", "未知"],
   "move_title": ["Move this job to another agent?", "确认移交该作业？"],
   "move_text": ["Agent {agent} is asked to let go at its next safe point; then the other one goes on.", "代理 {agent} 将在下一个安全点交出作业，由另一代理继续。"],
+  "move_text_over": ["The job has ended. The other agent takes it up again from what is done.", "作业已结束，由另一代理从已完成处继续。"],
   "move_to": ["To agent", "移交给"],
   "move_workbook": ["The workbook that was planned (its passwords are sealed to the other agent)", "原规划表（其中的口令将加密给新代理）"],
   "move_off": ["Agent {agent} is off and will not come back to this job", "代理 {agent} 已关机，不会再执行该作业"],

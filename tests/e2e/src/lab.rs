@@ -20,6 +20,7 @@ use crate::{
     control::Control,
     process::{Process, command},
     proxy::Proxy,
+    terminal::Terminal,
 };
 
 /// Name of the lab's agent and its site.
@@ -184,6 +185,11 @@ impl Lab {
             ctl.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
         }
         ctl
+    }
+
+    /// `ctl` on a terminal of so many columns and rows.
+    pub fn ctl_terminal(&self, args: &[&str], size: (u16, u16)) -> anyhow::Result<Terminal> {
+        Terminal::start(self.ctl_command(args), size)
     }
 
     /// Runs `ctl` to its end.

@@ -11,6 +11,8 @@ pub mod process;
 pub mod proxy;
 pub mod recorder;
 pub mod rounds;
+pub mod terminal;
 
 pub use lab::{Lab, LabOptions};
 pub use proxy::{Mode, Proxy};
+pub use terminal::Terminal;

@@ -26,4 +26,6 @@ mod steer;
 mod support;
 mod tidy;
 mod trace;
+mod watch;
 mod web;
+mod web_acts;
