@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
@@ -252,6 +252,11 @@ impl Lab {
         fs::read_to_string(self.dir().join("controller.log")).unwrap_or_default()
     }
 
+    /// Where the controller listens.
+    pub fn controller_address(&self) -> anyhow::Result<SocketAddr> {
+        self.controller_url.trim_start_matches("https://").parse().context("the controller's port")
+    }
+
     /// The line between agent and controller, of a lab that is `proxied`.
     pub fn line(&self) -> anyhow::Result<&Proxy> {
         self.proxy.as_ref().context("the lab's link does not go through a proxy")
@@ -369,8 +374,7 @@ impl Lab {
         self.told(&[&["--profile", &admin, "--controller", &self.controller_url], &add[..]].concat()).await?;
         self.told(&["site", "add", SITE]).await?;
         if self.options.proxied {
-            let target = self.controller_url.trim_start_matches("https://").parse().context("the controller's port")?;
-            self.proxy = Some(Proxy::start(target)?);
+            self.proxy = Some(Proxy::start(self.controller_address()?)?);
         }
         self.join(AGENT, "agent", "join.json").await
     }

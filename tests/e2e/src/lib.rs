@@ -5,6 +5,7 @@ pub mod binaries;
 pub mod canaries;
 pub mod chaos;
 pub mod control;
+pub mod delay;
 pub mod lab;
 pub mod logs;
 pub mod process;
