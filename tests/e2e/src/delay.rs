@@ -52,13 +52,18 @@ pub async fn measure(line: Slow, options: LabOptions) -> anyhow::Result<Vec<Dela
     let status = terminal.ended().await?;
     ensure!(status.success(), "ctl watch: {status}\n{}\n{}", terminal.text(), lab.logs());
     let rows = terminal.seen_rows();
-    let delayed = compare(&logs::stored(&lab, &job).await?, &rows, live)?;
+    let delayed = compare(&logs::stored(&lab, &job).await?, &rows, live, line)?;
     lab.stop().await?;
     Ok(delayed)
 }
 
 /// Looks for the line of each event among the rows.
-fn compare(events: &[Event], rows: &HashMap<String, Timestamp>, live: Timestamp) -> anyhow::Result<Vec<Delayed>> {
+fn compare(
+    events: &[Event],
+    rows: &HashMap<String, Timestamp>,
+    live: Timestamp,
+    line: Slow,
+) -> anyhow::Result<Vec<Delayed>> {
     let mut titles = HashMap::new();
     let (mut all, mut known) = (Vec::new(), HashSet::new());
     for event in events {
@@ -75,6 +80,8 @@ fn compare(events: &[Event], rows: &HashMap<String, Timestamp>, live: Timestamp)
         let first = rows.iter().filter(|(row, _)| fits(row)).map(|(_, at)| *at).min();
         let first = first.with_context(|| format!("event {} was never on the screen: {clock} {words}", event.seq))?;
         let delay = Duration::try_from(first.duration_since(event.at)).unwrap_or_default();
+        // Half of each line's round trip: less would mean that something went another way.
+        ensure!(delay >= line.round_trip, "event {} was seen after {delay:?}: the lines are not slow", event.seq);
         all.push(Delayed { words: format!("{clock} {words}"), delay });
     }
     Ok(all)

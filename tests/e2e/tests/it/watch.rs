@@ -1,11 +1,12 @@
 //! `ctl watch` on a real terminal: what an operator sees of a job at work, the keys, a window that changes its size, and
 //! that the terminal is given back however it ends.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use gantry_e2e::{
     Lab, LabOptions, Mode, Terminal,
+    delay::{Slow, measure},
     lab::{AGENT, text},
 };
 use serde_json::{Value, json};
@@ -58,6 +59,15 @@ async fn a_terminal_shows_the_job_takes_keys_and_is_given_back() -> anyhow::Resu
     let next: u64 = next.with_context(|| format!("where to go on is not told: {told}"))?.parse()?;
     it_goes_on_where_it_was_left(&lab, &job, next).await?;
     lab.stop().await
+}
+
+/// The short form of `cargo bench-watch`, which tells how long it takes: here only that nothing is lost on the way.
+#[tokio::test]
+async fn every_event_comes_to_the_screen_through_two_slow_lines() -> anyhow::Result<()> {
+    let line = Slow { round_trip: Duration::from_millis(300), rate: 1_000_000 / 8 };
+    let seen = measure(line, quick()).await?;
+    ensure!(seen.len() > 20, "only {} events were looked for", seen.len());
+    Ok(())
 }
 
 /// Steps with their states, the bar of the one at work, and how long all of it will take, from when to when.

@@ -47,12 +47,13 @@ async fn a_browser_holds_answers_retries_moves_and_reads_the_report() -> anyhow:
     page.open(&link).await?;
     page.until("!document.getElementById('nav').hidden").await?;
 
+    lab.start_second_agent().await?;
     let job = lab.deploy(&["--on-failure", "keep", "--agent", AGENT]).await?;
     the_curve_begins_before_the_page(&lab, &mut page, &job).await?;
     it_is_held_and_goes_on(&lab, &mut page, &job).await?;
     it_is_answered(&lab, &mut page, &job).await?;
     it_is_retried(&lab, &mut page, &job).await?;
-    lab.start_second_agent().await?;
+    who_may_only_look_sees_no_button(&lab, &mut page, &job).await?;
     it_is_moved(&lab, &mut page, &job).await?;
     the_report_is_read(&lab, &mut page, &link, &job).await?;
 
@@ -104,6 +105,7 @@ async fn it_is_held_and_goes_on(lab: &Lab, page: &mut Chromium, job: &str) -> an
     assert_eq!(shown(lab, job).await?["state"], "paused");
     page.looks("held").await?;
     page.until("!!document.querySelector('h1 .badge.paused')").await?;
+    nobody_vouches_by_mistake(lab, page, job).await?;
     page.click("#resume").await?;
     page.until("document.activeElement?.id === 'yes'").await?;
     page.press("Enter").await?;
@@ -111,6 +113,48 @@ async fn it_is_held_and_goes_on(lab: &Lab, page: &mut Chromium, job: &str) -> an
     let said = lab.ctl(&["upload", job, "--limit", "none"]).await?;
     assert!(said.status.success(), "{}", text(&said));
     Ok(())
+}
+
+/// Who says that an agent is off has to type its name.
+async fn nobody_vouches_by_mistake(lab: &Lab, page: &mut Chromium, job: &str) -> anyhow::Result<()> {
+    page.click("#move").await?;
+    page.until("!!document.getElementById('off')").await?;
+    page.choose("#workbook", &lab.workbook()).await?;
+    page.click("#off").await?;
+    page.until("document.querySelector('dialog').innerText.includes('is in contact right now')").await?;
+    page.fits("vouch").await?;
+    page.click("#yes").await?;
+    let said = format!("document.querySelector('dialog [role=alert]').innerText.includes('Type {AGENT}')");
+    page.until(&said).await?;
+    page.press("Escape").await?;
+    page.until("!document.querySelector('dialog')").await?;
+    let after = shown(lab, job).await?;
+    assert_eq!((&after["epoch"], &after["moving_to"]), (&json!(1), &Value::Null), "{after}");
+    Ok(())
+}
+
+/// A viewer reads the report and does nothing.
+async fn who_may_only_look_sees_no_button(lab: &Lab, page: &mut Chromium, job: &str) -> anyhow::Result<()> {
+    let dir = lab.dir().join("viewer");
+    let dir = dir.to_string_lossy();
+    lab.told(&["operator", "add", "guest", "--role", "viewer", "--out", &dir]).await?;
+    let profile = format!("{dir}/{}", gantry_proto::join::OPERATOR_PROFILE_FILE);
+    let link = lab.ctl_json(&["-o", "json", "--profile", &profile, "web"]).await?["link"].clone();
+    page.open(link.as_str().context("no link")?).await?;
+    page.until("document.querySelector('#who').innerText.startsWith('guest')").await?;
+    page.run(&format!("location.hash = '#/job/{job}'")).await?;
+    page.until(ENDED_FAILED).await?;
+    page.until("!!document.querySelector('#report')").await?;
+    assert_eq!(page.run(NO_BUTTON).await?, json!(true));
+    let reason = "fetch(document.querySelector('#report-json').href).then((answer) => answer.json()).then((told) => \
+                  told.audit.reason)";
+    assert!(page.run(reason).await?.as_str().is_some_and(|reason| reason.contains("role admin")));
+    let link = lab.ctl_json(&["-o", "json", "web"]).await?["link"].clone();
+    page.open("about:blank").await?;
+    page.open(link.as_str().context("no link")?).await?;
+    page.until("document.querySelector('#who').innerText.startsWith('lab')").await?;
+    page.run(&format!("location.hash = '#/job/{job}'")).await?;
+    page.until(ENDED_FAILED).await.map(drop)
 }
 
 /// Somebody else's VM is in the way; it is removed, and the job is told to look again.
@@ -162,6 +206,7 @@ async fn it_is_retried(lab: &Lab, page: &mut Chromium, job: &str) -> anyhow::Res
     Ok(())
 }
 
+const NO_BUTTON: &str = "['pause','resume','retry','move','cancel'].every((id) => document.getElementById(id).hidden)";
 const ENDED_FAILED: &str =
     "document.getElementById('main').dataset.ended === 'yes' && !!document.querySelector('h1 .badge.failed')";
 
@@ -181,11 +226,7 @@ async fn it_is_moved(lab: &Lab, page: &mut Chromium, job: &str) -> anyhow::Resul
     .with_context(|| lab.logs())?;
     let after = shown(lab, job).await?;
     assert_eq!((&after["epoch"], &after["agent_id"]), (&json!(3), &json!(SECOND_AGENT)), "{after}");
-    assert_eq!(
-        page.run("['pause','resume','retry','move','cancel'].every((id) => document.getElementById(id).hidden)")
-            .await?,
-        json!(true)
-    );
+    assert_eq!(page.run(NO_BUTTON).await?, json!(true));
     let all = events(lab, job).await?;
     let held = all.iter().find(|event| event["event"] == "paused").context("never held")?;
     assert_eq!((&held["by"], &held["reason"]), (&json!("lab"), &json!("the line is needed")));
