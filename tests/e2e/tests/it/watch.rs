@@ -107,20 +107,24 @@ async fn it_shows_the_contact(lab: &Lab, terminal: &mut Terminal) -> anyhow::Res
 
 /// Every row of the new window is drawn, and no more.
 async fn it_has_the_size_of_the_window(terminal: &mut Terminal) -> anyhow::Result<()> {
-    for (columns, rows) in [(70, 24), (140, 50), WINDOW] {
-        terminal.resize(columns, rows)?;
-        let rule = "─".repeat(usize::from(columns) - 1);
-        terminal
-            .until(&format!("a picture of {columns} by {rows}"), |screen| {
-                let all: Vec<String> = screen.rows(0, columns).collect();
-                all.contains(&rule)
-                    && all.last().is_some_and(|row| row.starts_with("q detach"))
-                    && all.first().is_some_and(|row| row.starts_with("job "))
-                    && all.iter().any(|row| row.starts_with("overall"))
-            })
-            .await?;
+    for size in [(70, 24), (140, 50), WINDOW] {
+        resized(terminal, size).await?;
     }
     Ok(())
+}
+
+async fn resized(terminal: &mut Terminal, (columns, rows): (u16, u16)) -> anyhow::Result<()> {
+    terminal.resize(columns, rows)?;
+    let rule = "─".repeat(usize::from(columns) - 1);
+    terminal
+        .until(&format!("a picture of {columns} by {rows}"), |screen| {
+            let all: Vec<String> = screen.rows(0, columns).collect();
+            all.contains(&rule)
+                && all.last().is_some_and(|row| row.starts_with("q detach"))
+                && all.first().is_some_and(|row| row.starts_with("job "))
+                && all.iter().any(|row| row.starts_with("overall"))
+        })
+        .await
 }
 
 /// By lines, by pages, to the first and to the last.
@@ -131,7 +135,8 @@ async fn it_scrolls(terminal: &mut Terminal) -> anyhow::Result<()> {
         foot.split_once(back)?.0.trim().parse().ok()
     };
     ensure!(terminal.screen(below).is_none(), "it has been scrolled: {}", terminal.text());
-    terminal.resize(WINDOW.0, 24)?;
+    // A key that is pressed while the size changes may wait for the next one: crossterm reads them from one poll.
+    resized(terminal, (WINDOW.0, 24)).await?;
     terminal.press(b"\x1b[A\x1b[A").await?;
     terminal.until("two lines up", |screen| below(screen).is_some_and(|lines| lines >= 2)).await?;
     terminal.press(b"\x1b[B").await?;
