@@ -173,7 +173,7 @@ export function show(main, id, cx) {
           el("div", { class: "title" }, stepTitle(info.id, info.title)),
           el("div", { class: "dim" },
             [say("stepstate." + state, null, state), took,
-              step.attempt > 1 || state === "retrying" ? `${say("attempt")} ${step.attempt}/${info.attempts}` : null,
+              step.attempt > 1 || state === "retrying" ? `${say("attempt")} ${step.attempt}/${Math.max(info.attempts, step.attempt)}` : null,
               busy && sample?.unit === "bytes" ? partOf(sample.done, sample.total) : null,
               busy && sample?.unit === "bytes" && sample.per_second > 0 ? speed(sample.per_second) : null]
               .filter(Boolean).join("  ·  ")),

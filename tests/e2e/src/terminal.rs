@@ -188,9 +188,7 @@ impl Seen {
         self.emulator.process(picture);
         let (screen, now) = (self.emulator.screen(), Timestamp::now());
         for row in screen.rows(0, screen.size().1.get()) {
-            if !self.rows.contains_key(&row) {
-                self.rows.insert(row, now);
-            }
+            self.rows.entry(row).or_insert(now);
         }
     }
 }
