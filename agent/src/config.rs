@@ -89,7 +89,7 @@ pub struct Settings {
     pub survey: Survey,
     /// `agent doctor`.
     pub doctor: Doctor,
-    /// Logs and traces.
+    /// Logs, traces and metrics: they go to the controller, which hands them on.
     pub telemetry: gantry_telemetry::Settings,
 }
 
@@ -529,6 +529,10 @@ pub struct Link {
     pub renew_again_s: u64,
     /// An agent that the controller does not let in dials again after so long, milliseconds.
     pub refused_again_ms: u64,
+    /// Telemetry is handed over at most so fast, bytes of OTLP a second before compression: the line is the jobs' first.
+    pub telemetry_bytes_per_s: u64,
+    /// A batch of telemetry that is not answered for so long is handed over again later, milliseconds.
+    pub telemetry_timeout_ms: u64,
     /// An order is taken so long after its time, seconds: the clocks of controller and bastion differ.
     pub clock_tolerance_s: u32,
     /// The HTTP proxy on the way to the controller.
@@ -550,6 +554,8 @@ impl Default for Link {
             goodbye_cap_ms: 300_000,
             renew_again_s: 3_600,
             refused_again_ms: 60_000,
+            telemetry_bytes_per_s: 128 << 10,
+            telemetry_timeout_ms: 30_000,
             clock_tolerance_s: 300,
             proxy: Proxy::default(),
         }

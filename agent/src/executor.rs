@@ -14,6 +14,7 @@ use gantry_proto::{
     AgentId, Body, Failure, JobId, JobOutcome, JobView, Level, Plan, Redactor, Secrets, StepId, StepInfo, TakenOver,
     UndoState, plan::Stage, trace::TraceContext,
 };
+use gantry_telemetry::ATTEMPT;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -219,7 +220,7 @@ impl Walk {
             Err(Halt::Cancelled { step }) => (JobOutcome::Cancelled, step, self.cancel_failure()),
             Err(halt) => return Err(halt),
         };
-        Span::current().record("otel.status_code", "ERROR").record("error", failure.message.as_str());
+        told(&Span::current(), &failure);
         let known = self.facts.clone();
         let undo = if self.keeps(&failure) { self.kept() } else { self.undo_all().await? };
         // What was known when it failed stays in the result (R63), but for what is still there.
@@ -283,8 +284,13 @@ impl Walk {
         Ok(())
     }
 
-    /// One step with all its attempts.
+    /// One step with all its attempts, in one span.
     async fn step(&mut self, index: usize) -> Result<(), Halt> {
+        let span = self.step_span("step", &self.table[index].id);
+        Box::pin(self.attempts(index).instrument(span)).await
+    }
+
+    async fn attempts(&mut self, index: usize) -> Result<(), Halt> {
         let (mut attempt, failed) = self.place.attempt(index);
         let mut next = match (self.open_question(index), failed) {
             (Some(question), _) => self.answered(index, attempt, question).await?,
@@ -315,16 +321,15 @@ impl Walk {
         self.append(Body::StepStarted { step: id.clone(), attempt }).await?;
         self.settle_stages(index);
         self.save(&id).await?;
-        let (cx, span, began) =
-            (self.cx(&id, self.job.cancel.clone()), self.step_span("step", &id, attempt), Instant::now());
-        let ended = guarded(step.run(&cx, &mut self.facts)).instrument(span.clone()).await;
+        Span::current().record("attempts", attempt);
+        let (cx, began) = (self.cx(&id, self.job.cancel.clone()), Instant::now());
+        let ended = guarded(step.run(&cx, &mut self.facts)).await;
         self.save(&id).await?;
         let Err(error) = ended else {
             let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.append(Body::StepSucceeded { step: id, elapsed_ms }).await?;
             return Ok(Next::Done);
         };
-        span.record("otel.status_code", "ERROR").record("error", error.to_string());
         let last = attempt >= self.table[index].attempts;
         let choice = matches!(error, StepError::HandsOff(_)).then_some(Choice::Keep);
         let (failure, will_retry) = match error {
@@ -367,8 +372,13 @@ impl Walk {
             failure = choice.noted(failure);
             failure = choice.noted(self.job.log.clean(failure));
         }
-        let told = Body::StepFailed { step: id.clone(), attempt, failure: failure.clone(), will_retry };
-        self.append(told).await?;
+        let (code, message) = (failure.code.as_str(), failure.message.as_str());
+        tracing::info!(target: ATTEMPT, attempt, error.type = code, will_retry, "attempt failed: {message}");
+        if !will_retry {
+            told(&Span::current(), &failure);
+        }
+        let body = Body::StepFailed { step: id.clone(), attempt, failure: failure.clone(), will_retry };
+        self.append(body).await?;
         match will_retry {
             true => Ok(Next::Retry(failure)),
             false if failure.code == CANCELLED => Err(Halt::Cancelled { step: Some(id.clone()) }),
@@ -452,14 +462,15 @@ impl Walk {
         }
     }
 
-    fn step_span(&self, kind: &'static str, step: &StepId, attempt: u32) -> Span {
+    fn step_span(&self, kind: &'static str, step: &StepId) -> Span {
         tracing::info_span!(
             "step",
             otel.name = format!("{kind} {step}"),
             job.id = %self.job.id,
             step.id = %step,
-            attempt,
+            attempts = Empty,
             otel.status_code = Empty,
+            error.type = Empty,
             error = Empty,
         )
     }
@@ -503,6 +514,12 @@ async fn guarded<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<
     })
 }
 
+/// What a span says of a failure: its code, which `ctl explain` knows, and its words.
+fn told(span: &Span, failure: &Failure) {
+    span.record("otel.status_code", "ERROR").record("error.type", failure.code.as_str());
+    span.record("error", failure.message.as_str());
+}
+
 fn job_span(job: &Job) -> Span {
     let span = tracing::info_span!(
         "job",
@@ -510,6 +527,7 @@ fn job_span(job: &Job) -> Span {
         job.id = %job.id,
         agent.id = %job.agent,
         otel.status_code = Empty,
+        error.type = Empty,
         error = Empty,
     );
     gantry_telemetry::set_parent(&span, &job.trace);

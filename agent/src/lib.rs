@@ -37,10 +37,14 @@ pub mod way;
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
 use gantry_proto::Redactor;
+use gantry_telemetry::Spool;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{ConfigError, Settings};
+
+/// The directory of the spool, in the data directory.
+const SPOOL: &str = "telemetry";
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +67,19 @@ pub async fn run(
     redactor: Redactor,
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
+    spool: Option<Arc<Spool>>,
 ) -> Result<(), RunError> {
-    run_steps(settings, redactor, ready_file, shutdown, pipeline::PIPELINE).await
+    run_steps(settings, redactor, ready_file, shutdown, spool, pipeline::PIPELINE).await
+}
+
+/// Opens what is told on over the link, in the data directory (blocking).
+///
+/// # Errors
+/// [`RunError::Disk`].
+pub fn open_spool(settings: &Settings) -> Result<Arc<Spool>, RunError> {
+    let directory = settings.data_dir.join(SPOOL);
+    let spool = Spool::open(&directory, settings.telemetry.spool_mib << 20);
+    spool.map(Arc::new).map_err(|error| RunError::Disk("the telemetry under data_dir cannot be used", error))
 }
 
 /// The same with another table of steps.
@@ -73,6 +88,7 @@ pub async fn run_steps(
     redactor: Redactor,
     ready_file: Option<&Path>,
     shutdown: CancellationToken,
+    spool: Option<Arc<Spool>>,
     steps: pipeline::Pipeline,
 ) -> Result<(), RunError> {
     let settings = Arc::new(settings);
@@ -87,7 +103,7 @@ pub async fn run_steps(
     let runner = runner.map_err(|error| RunError::Disk("the jobs under data_dir cannot be read", error))?;
     let listed = settings.clone();
     let isos: link::IsoList = Arc::new(move || iso::list(&listed));
-    let link = link::Link::new(settings.clone(), identity.clone(), runner.clone(), isos)?;
+    let link = link::Link::new(settings.clone(), identity.clone(), runner.clone(), isos)?.telling(spool);
     if let Some(file) = ready_file {
         let (file, text) = (file.to_owned(), format!("{}\n", identity.agent));
         let written = spawn_blocking(move || fs::write(file, text)).await.map_err(io::Error::other).flatten();

@@ -7,10 +7,12 @@ mod backoff;
 mod outbox;
 mod renewal;
 mod session;
+mod telemetry;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
 use gantry_proto::{Code, error::causes, v1};
+use gantry_telemetry::Spool;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_retry::strategy::jitter;
@@ -34,6 +36,8 @@ pub struct Link {
     identity: Arc<Identity>,
     runner: Arc<Runner>,
     isos: IsoList,
+    /// What is told on over this link, beside events.
+    spool: Option<Arc<Spool>>,
 }
 
 /// Why a session ended, or did not begin.
@@ -90,9 +94,15 @@ impl Link {
         runner: Arc<Runner>,
         isos: IsoList,
     ) -> Result<Self, DialError> {
-        let link = Self { settings, identity, runner, isos };
+        let link = Self { settings, identity, runner, isos, spool: None };
         link.dialer()?;
         Ok(link)
+    }
+
+    /// Hands over what is in the spool, too.
+    pub fn telling(mut self, spool: Option<Arc<Spool>>) -> Self {
+        self.spool = spool;
+        self
     }
 
     /// Shows the certificate of now.

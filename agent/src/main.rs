@@ -11,13 +11,14 @@ use clap::{Parser, Subcommand};
 use gantry_agent::{
     ConfigError, RunError, Settings, by_hand,
     config::{AllowError, AllowFile, parse_ranges},
-    doctor, enroll, run,
+    doctor, enroll, open_spool, run,
 };
 use gantry_proto::{
     JoinFile, JoinToken, Redactor,
     error::causes,
     token::{TOKEN_MAX, TokenError},
 };
+use gantry_telemetry::Telling;
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -263,11 +264,17 @@ fn serve(settings: Settings, ready_file: Option<PathBuf>) -> Result<ExitCode, Bo
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let redactor = Redactor::new();
-        let telemetry =
-            gantry_telemetry::init("gantry-agent", env!("CARGO_PKG_VERSION"), &settings.telemetry, &redactor)?;
+        let spool = open_spool(&settings)?;
+        let telemetry = gantry_telemetry::init(Telling {
+            service: "gantry-agent",
+            version: env!("CARGO_PKG_VERSION"),
+            settings: &settings.telemetry,
+            redactor: &redactor,
+            intake: Some(spool.clone()),
+        })?;
         let shutdown = CancellationToken::new();
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let running = run(settings, redactor, ready_file.as_deref(), shutdown.clone());
+        let running = run(settings, redactor, ready_file.as_deref(), shutdown.clone(), Some(spool));
         let mut running = Box::pin(running);
         let code = loop {
             tokio::select! {

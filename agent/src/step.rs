@@ -9,6 +9,7 @@ use gantry_proto::{
     event::{Extra, IntentResult},
     plan::Stage,
 };
+use gantry_telemetry::ATTEMPT;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -171,8 +172,12 @@ impl StepCx {
         message: impl Into<String> + Send,
         extra: Extra,
     ) -> Result<(), StepError> {
-        let (step, code) = (Some(self.step.clone()), code.to_owned());
-        let body = Body::Note { step, level, code, message: message.into(), extra };
+        let (step, code, message) = (Some(self.step.clone()), code.to_owned(), message.into());
+        if level == Level::Warning {
+            // On the step's span, beside its calls: most of them say that something is tried again.
+            tracing::info!(target: ATTEMPT, note = code, "{message}");
+        }
+        let body = Body::Note { step, level, code, message, extra };
         self.log.append(body).await.map(drop).map_err(StepError::Journal)
     }
 

@@ -7,6 +7,7 @@ mod diff;
 mod outcome;
 mod rate;
 mod reasons;
+mod trace;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -21,6 +22,7 @@ pub(crate) use diff::PlanDiff;
 pub(crate) use outcome::{JobResult, Lang, Report};
 use rate::{in_flight, rate};
 pub(crate) use reasons::{Bundle, Explain};
+pub(crate) use trace::Trace;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -69,6 +71,9 @@ pub(crate) struct Global {
     /// No colour; NO_COLOR in the environment does the same
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    /// Language of texts for people, en or zh [env: GANTRY_LANG] [default: that of the environment]
+    #[arg(long, global = true, value_name = "LANG", hide_possible_values = true)]
+    pub(crate) lang: Option<Lang>,
     /// Longest wait for one answer of the controller, such as 30s or 2m
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
@@ -254,6 +259,9 @@ Examples:
     /// Write the hand-over report of a job: what was planned, made and seen, by whom and how long it took
     #[command(after_help = outcome::REPORT_HELP)]
     Report(Report),
+    /// Draw where a job's time went, call by call, and what failed on the way
+    #[command(after_help = trace::TRACE_HELP)]
+    Trace(Trace),
     /// Explain a code: its cause, where it shows and what to do; needs no controller
     #[command(after_help = reasons::EXPLAIN_HELP)]
     Explain(Explain),
@@ -544,7 +552,10 @@ pub(crate) struct Agents {
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
-        _ => Err("expected KEY=VALUE, such as cloudtower.vm_name=tower-2".to_owned()),
+        _ => Err(say!(
+            "expected KEY=VALUE, such as cloudtower.vm_name=tower-2",
+            "应为 KEY=VALUE，如 cloudtower.vm_name=tower-2"
+        )),
     }
 }
 
@@ -557,7 +568,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     match digits.parse::<u64>().ok().and_then(|count| count.checked_mul(unit)) {
         Some(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
-        _ => Err("expected a time from 1s to 60m, such as 30s or 2m".to_owned()),
+        _ => Err(say!("expected a time from 1s to 60m, such as 30s or 2m", "应为 1s 至 60m 的时间，如 30s 或 2m")),
     }
 }
 

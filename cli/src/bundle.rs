@@ -105,10 +105,13 @@ impl<'a> Bundle<'a> {
     /// The parts that are not there, and the ones that are not whole, a sentence each.
     pub(crate) fn gaps(&self) -> Vec<String> {
         let gap = |row: &Row| match (&row.missing, row.left_out) {
-            (Some(why), _) => Some(format!("{} is not in the archive: {why}", row.file)),
-            (None, Some(lines)) => {
-                Some(format!("{} has not the {lines} oldest lines: it would be too large", row.file))
+            (Some(why), _) => {
+                Some(say!("{file} is not in the archive: {why}", "归档中没有 {file}：{why}"; file = row.file))
             }
+            (None, Some(lines)) => Some(say!(
+                "{file} has not the {lines} oldest lines: it would be too large",
+                "{file} 省略了最早的 {lines} 行：否则过大"; file = row.file
+            )),
             (None, None) => None,
         };
         self.rows.iter().filter_map(gap).collect()

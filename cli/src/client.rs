@@ -3,6 +3,7 @@
 
 mod access;
 mod diff;
+mod trace;
 
 use std::{error::Error as _, future::Future, time::Duration};
 
@@ -20,7 +21,7 @@ use tonic::{
     transport::{Certificate, Channel, ClientTlsConfig, Identity},
 };
 
-use crate::{exit::Failure, probe::Probe, profile::Endpoint, refusal};
+use crate::{exit::Failure, language::Said, probe::Probe, profile::Endpoint, refusal};
 
 /// The largest answer that is accepted, bytes: a page of a thousand jobs is far below.
 const ANSWER_MAX_BYTES: usize = 16 << 20;
@@ -75,7 +76,9 @@ impl Client {
             .identity(Identity::from_pem(&endpoint.cert, endpoint.key.expose()))
             .timeout(CONNECT_TIMEOUT);
         let dialled = Channel::from_shared(url.clone())
-            .map_err(|error| Failure::usage(format!("\"{url}\" is not an address")).because(error.to_string()))?
+            .map_err(|error| {
+                Failure::usage(said!("\"{url}\" is not an address", "“{url}”不是有效地址")).because(error.to_string())
+            })?
             .tls_config(tls)
             .map_err(|error| refusal::unusable_identity(&error))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -85,7 +88,7 @@ impl Client {
             .http2_adaptive_window(true);
         let channel = match tokio::time::timeout(timeout, dialled.connect()).await {
             Ok(connected) => connected.map_err(|error| refusal::no_connection(&url, &error))?,
-            Err(_) => return Err(refusal::silent(&url, "connecting", timeout)),
+            Err(_) => return Err(refusal::silent(&url, &said!("connecting", "建立连接"), timeout)),
         };
         let jobs =
             JobServiceClient::with_interceptor(channel.clone(), Propagate).max_decoding_message_size(ANSWER_MAX_BYTES);
@@ -105,7 +108,7 @@ impl Client {
 
     /// Submits a job; the same request any number of times is one job.
     pub(crate) async fn submit(&self, request: v1::SubmitJobRequest) -> Result<v1::SubmitJobResponse, Lost> {
-        self.call("submitting the job", SUBMIT_ATTEMPTS, || {
+        self.call(said!("submitting the job", "提交作业"), SUBMIT_ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.submit_job(request).await }
         })
@@ -114,7 +117,7 @@ impl Client {
 
     /// What the controller's planner says of a workbook; nothing is stored.
     pub(crate) async fn check(&self, request: v1::CheckPlanRequest) -> Result<v1::CheckPlanResponse, Failure> {
-        let answer = self.call("checking the workbook", ATTEMPTS, || {
+        let answer = self.call(said!("checking the workbook", "校验规划表"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.check_plan(request).await }
         });
@@ -123,7 +126,7 @@ impl Client {
 
     /// One page of jobs.
     pub(crate) async fn list(&self, request: v1::ListJobsRequest) -> Result<Vec<v1::Job>, Failure> {
-        let answer = self.call("listing the jobs", ATTEMPTS, || {
+        let answer = self.call(said!("listing the jobs", "查询作业列表"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.list_jobs(request).await }
         });
@@ -132,7 +135,7 @@ impl Client {
 
     /// One job with its plan.
     pub(crate) async fn get(&self, job_id: &str) -> Result<v1::GetJobResponse, Failure> {
-        let answer = self.call("asking for the job", ATTEMPTS, || {
+        let answer = self.call(said!("asking for the job", "查询作业"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), v1::GetJobRequest { job_id: job_id.to_owned() });
             async move { jobs.get_job(request).await }
         });
@@ -141,7 +144,7 @@ impl Client {
 
     /// One job, if the controller has it.
     pub(crate) async fn find(&self, job_id: &str) -> Result<Option<v1::Job>, Failure> {
-        let answer = self.call("asking for the job", ATTEMPTS, || {
+        let answer = self.call(said!("asking for the job", "查询作业"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), v1::GetJobRequest { job_id: job_id.to_owned() });
             async move {
                 match jobs.get_job(request).await {
@@ -159,7 +162,7 @@ impl Client {
     pub(crate) async fn cancel(&self, job_id: &str, reason: &str) -> Result<(v1::Job, bool), Failure> {
         let request_id = request_id();
         let request = v1::CancelJobRequest { job_id: job_id.to_owned(), reason: reason.to_owned(), request_id };
-        let answer = self.call("asking for the job to be cancelled", ATTEMPTS, || {
+        let answer = self.call(said!("asking for the job to be cancelled", "请求取消作业"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.cancel_job(request).await }
         });
@@ -171,7 +174,7 @@ impl Client {
     pub(crate) async fn pause(&self, job_id: &str, reason: &str) -> Result<v1::Job, Failure> {
         let (job_id, reason) = (job_id.to_owned(), reason.to_owned());
         let request = v1::PauseJobRequest { job_id, reason, request_id: request_id() };
-        let answer = self.call("asking for the job to be held", ATTEMPTS, || {
+        let answer = self.call(said!("asking for the job to be held", "请求暂停作业"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.pause_job(request).await }
         });
@@ -181,7 +184,7 @@ impl Client {
     /// Lets a held job go on.
     pub(crate) async fn resume(&self, job_id: &str) -> Result<v1::Job, Failure> {
         let request = v1::ResumeJobRequest { job_id: job_id.to_owned(), request_id: request_id() };
-        let answer = self.call("asking for the job to go on", ATTEMPTS, || {
+        let answer = self.call(said!("asking for the job to go on", "请求恢复作业"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.resume_job(request).await }
         });
@@ -191,7 +194,7 @@ impl Client {
     /// Steers the upload of a job.
     pub(crate) async fn tune_upload(&self, request: v1::TuneUploadRequest) -> Result<v1::Job, Failure> {
         let request = v1::TuneUploadRequest { request_id: request_id(), ..request };
-        let answer = self.call("asking for the upload to go otherwise", ATTEMPTS, || {
+        let answer = self.call(said!("asking for the upload to go otherwise", "请求调整上传"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.tune_upload(request).await }
         });
@@ -201,17 +204,18 @@ impl Client {
     /// Takes a job up again.
     pub(crate) async fn retry(&self, request: v1::RetryJobRequest) -> Result<v1::RetryJobResponse, Failure> {
         let request = v1::RetryJobRequest { request_id: request_id(), ..request };
-        let answer = self.call("asking for the job to be taken up again", SUBMIT_ATTEMPTS, || {
-            let (mut jobs, request) = (self.jobs.clone(), request.clone());
-            async move { jobs.retry_job(request).await }
-        });
+        let answer =
+            self.call(said!("asking for the job to be taken up again", "请求重试作业"), SUBMIT_ATTEMPTS, || {
+                let (mut jobs, request) = (self.jobs.clone(), request.clone());
+                async move { jobs.retry_job(request).await }
+            });
         Ok(answer.await?)
     }
 
     /// Answers the question of a job that waits for an operator.
     pub(crate) async fn decide(&self, request: v1::DecideJobRequest) -> Result<v1::Job, Failure> {
         let request = v1::DecideJobRequest { request_id: request_id(), ..request };
-        let answer = self.call("answering the job's question", ATTEMPTS, || {
+        let answer = self.call(said!("answering the job's question", "答复作业的问题"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.decide_job(request).await }
         });
@@ -221,7 +225,7 @@ impl Client {
     /// Moves a job to another agent.
     pub(crate) async fn relocate(&self, request: v1::MoveJobRequest) -> Result<v1::MoveJobResponse, Failure> {
         let request = v1::MoveJobRequest { request_id: request_id(), ..request };
-        let answer = self.call("asking for the job to be moved", SUBMIT_ATTEMPTS, || {
+        let answer = self.call(said!("asking for the job to be moved", "请求移交作业"), SUBMIT_ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.move_job(request).await }
         });
@@ -231,16 +235,20 @@ impl Client {
     /// Lets a job's agent remove what the job has left.
     pub(crate) async fn sweep(&self, job_id: &str) -> Result<v1::Job, Failure> {
         let request = v1::SweepJobRequest { job_id: job_id.to_owned(), request_id: request_id() };
-        let answer = self.call("asking for the job's leftovers to be removed", ATTEMPTS, || {
-            let (mut jobs, request) = (self.jobs.clone(), request.clone());
-            async move { jobs.sweep_job(request).await }
-        });
+        let answer = self.call(
+            said!("asking for the job's leftovers to be removed", "请求清除作业的残留对象"),
+            ATTEMPTS,
+            || {
+                let (mut jobs, request) = (self.jobs.clone(), request.clone());
+                async move { jobs.sweep_job(request).await }
+            },
+        );
         answer.await?.job.ok_or_else(|| refusal::incomplete(&self.url, "job"))
     }
 
     /// The result document of a job that has ended.
     pub(crate) async fn result(&self, job_id: &str) -> Result<v1::GetJobResultResponse, Failure> {
-        let answer = self.call("asking for the result", ATTEMPTS, || {
+        let answer = self.call(said!("asking for the result", "查询结果"), ATTEMPTS, || {
             let (mut jobs, request) = (self.jobs.clone(), v1::GetJobResultRequest { job_id: job_id.to_owned() });
             async move { jobs.get_job_result(request).await }
         });
@@ -249,7 +257,7 @@ impl Client {
 
     /// The agents.
     pub(crate) async fn agents(&self, site: &str) -> Result<Vec<v1::Agent>, Failure> {
-        let answer = self.call("listing the agents", ATTEMPTS, || {
+        let answer = self.call(said!("listing the agents", "查询代理列表"), ATTEMPTS, || {
             let (mut fleet, request) = (self.fleet.clone(), v1::ListAgentsRequest { site: site.to_owned() });
             async move { fleet.list_agents(request).await }
         });
@@ -258,7 +266,7 @@ impl Client {
 
     /// The controller's version.
     pub(crate) async fn version(&self) -> Result<v1::GetVersionResponse, Failure> {
-        let answer = self.call("asking for the version", 1, || {
+        let answer = self.call(said!("asking for the version", "查询版本"), 1, || {
             let mut fleet = self.fleet.clone();
             async move { fleet.get_version(v1::GetVersionRequest {}).await }
         });
@@ -267,7 +275,7 @@ impl Client {
 
     /// Lets whoever shows the token of this hash open the web pages.
     pub(crate) async fn web_link(&self, token_sha256: &str) -> Result<v1::MakeWebLinkResponse, Failure> {
-        let answer = self.call("asking for a link to the web pages", ATTEMPTS, || {
+        let answer = self.call(said!("asking for a link to the web pages", "申请网页链接"), ATTEMPTS, || {
             let (mut fleet, token_sha256) = (self.fleet.clone(), token_sha256.to_owned());
             async move { fleet.make_web_link(v1::MakeWebLinkRequest { token_sha256 }).await }
         });
@@ -279,7 +287,7 @@ impl Client {
         &self,
         request: v1::ListAuditRequest,
     ) -> Result<Streaming<v1::ListAuditResponse>, Failure> {
-        let answer = self.call("asking for the audit log", ATTEMPTS, || {
+        let answer = self.call(said!("asking for the audit log", "查询审计日志"), ATTEMPTS, || {
             let (mut audit, request) = (self.audit.clone(), request.clone());
             async move { audit.list_audit(request).await }
         });
@@ -288,12 +296,11 @@ impl Client {
 
     /// The next message of such a list.
     pub(crate) async fn next_page<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
-        let what = "reading the audit log";
+        let what = &said!("reading the audit log", "读取审计日志");
         match tokio::time::timeout(self.timeout, stream.message()).await {
             Ok(Ok(page)) => Ok(page),
-            Ok(Err(status)) if refusal::is_lost(&status) => {
-                Err(refusal::lost(&self.url, what, &status).remedy("then give the command again"))
-            }
+            Ok(Err(status)) if refusal::is_lost(&status) => Err(refusal::lost(&self.url, what, &status)
+                .remedy(said!("then give the command again", "然后重新执行该命令"))),
             Ok(Err(status)) => Err(refusal::refused(&self.url, what, &status)),
             Err(_) => Err(refusal::silent(&self.url, what, self.timeout)),
         }
@@ -301,7 +308,7 @@ impl Client {
 
     /// Opens the stream of a job. One attempt: who follows decides what a failure means.
     pub(crate) async fn watch(&self, request: v1::WatchJobRequest) -> Result<Streaming<v1::WatchJobResponse>, Lost> {
-        self.call("opening the stream of events", 1, || {
+        self.call(said!("opening the stream of events", "打开事件流"), 1, || {
             let (mut jobs, request) = (self.jobs.clone(), request.clone());
             async move { jobs.watch_job(request).await }
         })
@@ -321,7 +328,7 @@ impl Client {
     }
 
     /// One call: sent again while its answer is lost, `attempts` times in all.
-    async fn call<T, F>(&self, what: &str, attempts: usize, mut send: impl FnMut() -> F) -> Result<T, Lost>
+    async fn call<T, F>(&self, what: Said, attempts: usize, mut send: impl FnMut() -> F) -> Result<T, Lost>
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
@@ -331,13 +338,17 @@ impl Client {
                 Ok(Ok(answer)) => return Ok(answer.into_inner()),
                 Ok(Err(status)) if refusal::is_lost(&status) => {
                     self.not_refused(&status).await?;
-                    refusal::lost(&self.url, what, &status)
+                    refusal::lost(&self.url, &what, &status)
                 }
-                Ok(Err(status)) => return Err(Lost::No(refusal::refused(&self.url, what, &status))),
-                Err(_) => refusal::silent(&self.url, what, self.timeout),
+                Ok(Err(status)) => return Err(Lost::No(refusal::refused(&self.url, &what, &status))),
+                Err(_) => refusal::silent(&self.url, &what, self.timeout),
             };
             let Some(pause) = pauses.next() else { return Err(Lost::Maybe(lost)) };
-            tracing::warn!(what, pause_ms = pause.as_millis() as u64, "the answer is lost, asking again");
+            tracing::warn!(
+                what = what.english(),
+                pause_ms = pause.as_millis() as u64,
+                "the answer is lost, asking again"
+            );
             tokio::time::sleep(pause).await;
         }
     }

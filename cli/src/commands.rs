@@ -23,6 +23,7 @@ mod retry;
 mod show;
 mod site;
 mod sweep;
+mod trace;
 mod version;
 mod watch;
 mod web;
@@ -75,6 +76,7 @@ pub(crate) async fn run(args: Args, out: Output, redactor: Redactor) -> Result<(
         Command::Sweep(args) => sweep::run(&cx, &args).await,
         Command::Result(args) => result::run(&cx, args).await,
         Command::Report(args) => report::run(&cx, args).await,
+        Command::Trace(args) => trace::run(&cx, args).await,
         Command::Explain(args) => explain::run(&cx, &args),
         Command::Bundle(args) => bundle::run(&cx, args).await,
         Command::Agents(args) => agents::run(&cx, args).await,

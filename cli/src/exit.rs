@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, io};
 
-use crate::render::{paint::Paint, reason, text};
+use crate::{
+    language::Said,
+    render::{paint::Paint, reason, text},
+};
 
 /// What the process says to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,29 +48,29 @@ pub(crate) struct Story {
     /// The exit code.
     pub(crate) exit: Exit,
     /// What was attempted, on what.
-    pub(crate) message: String,
+    pub(crate) message: Said,
     /// Why, outermost first.
-    pub(crate) causes: Vec<String>,
+    pub(crate) causes: Vec<Said>,
     /// What to do, one sentence each.
-    pub(crate) remedies: Vec<String>,
+    pub(crate) remedies: Vec<Said>,
     /// The command that explains it, when it has a code.
     pub(crate) more: Option<String>,
 }
 
 impl Failure {
     /// A failure without causes or remedies yet.
-    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+    pub(crate) fn new(exit: Exit, message: impl Into<Said>) -> Self {
         let (message, causes, remedies) = (message.into(), Vec::new(), Vec::new());
         Self::Story(Box::new(Story { exit, message, causes, remedies, more: None }))
     }
 
     /// The command line, the profile or the job id is wrong.
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<Said>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
     /// With one more cause.
-    pub(crate) fn because(mut self, cause: impl Into<String>) -> Self {
+    pub(crate) fn because(mut self, cause: impl Into<Said>) -> Self {
         if let Self::Story(story) = &mut self {
             story.causes.push(cause.into());
         }
@@ -75,7 +78,7 @@ impl Failure {
     }
 
     /// With one more thing to do.
-    pub(crate) fn remedy(mut self, remedy: impl Into<String>) -> Self {
+    pub(crate) fn remedy(mut self, remedy: impl Into<Said>) -> Self {
         if let Self::Story(story) = &mut self {
             story.remedies.push(remedy.into());
         }
@@ -99,24 +102,30 @@ impl Failure {
     }
 
     /// What and why in one line, for where there is no room for more.
-    pub(crate) fn sentence(&self) -> String {
-        let Self::Story(story) = self else { return String::new() };
-        let parts: Vec<_> = std::iter::once(&story.message).chain(&story.causes).map(String::as_str).collect();
-        text::clean(&parts.join(": ")).into_owned()
+    pub(crate) fn sentence(&self) -> Said {
+        let Self::Story(story) = self else { return Said::default() };
+        Said::of(|| {
+            let parts = std::iter::once(&story.message).chain(&story.causes).map(Said::text);
+            let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+            text::clean(&parts.join(word!(": ", "："))).into_owned()
+        })
     }
 
     /// The text for stderr; empty when everything is told.
     pub(crate) fn text(&self, paint: Paint) -> String {
         let Self::Story(story) = self else { return String::new() };
-        let mut out = format!("{} {}\n", paint.bad("error:"), text::clean(&story.message));
-        for cause in &story.causes {
-            let _ = writeln!(out, "  because: {}", text::clean(cause));
-        }
-        for remedy in &story.remedies {
-            let _ = writeln!(out, "  to do:   {}", text::clean(remedy));
-        }
+        let (mark, message) = (paint.bad(word!("error:", "错误：")), text::clean(story.message.text()));
+        let mut out = say!("{mark} {message}\n", "{mark}{message}\n");
+        let rows = |told: &[Said], name: &str, out: &mut String| {
+            // What a text says in one language only is no row in the other.
+            for told in told.iter().map(Said::text).filter(|told| !told.is_empty()) {
+                let _ = writeln!(out, "  {}{}", text::fill(name, 9), text::clean(told));
+            }
+        };
+        rows(&story.causes, word!("because:", "起因："), &mut out);
+        rows(&story.remedies, word!("to do:", "处理："), &mut out);
         if let Some(more) = &story.more {
-            let _ = writeln!(out, "  more:    {more}");
+            let _ = writeln!(out, "  {}{more}", text::fill(word!("more:", "更多："), 9));
         }
         out
     }
@@ -128,13 +137,15 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             return Self::Told(Exit::Done);
         }
-        Self::new(Exit::Internal, "cannot write the result to standard output").because(error.to_string())
+        Self::new(Exit::Internal, said!("cannot write the result to standard output", "无法将结果写到标准输出"))
+            .because(error.to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{args::Lang, language::within};
 
     #[test]
     fn a_story_says_what_why_and_what_to_do() {
@@ -145,7 +156,21 @@ mod tests {
             "error: cannot read x\n  because: no such file\n  to do:   check the path\n  to do:   or not\n"
         );
         assert_eq!(failure.exit(), Exit::Usage);
-        assert_eq!(failure.sentence(), "cannot read x: no such file");
+        assert_eq!(failure.sentence().text(), "cannot read x: no such file");
+    }
+
+    #[test]
+    fn a_story_is_told_in_chinese_too() {
+        let failure = Failure::usage(said!("cannot read x", "无法读取 x")).because("no such file");
+        let failure = failure.remedy(said!("check the path", "请检查路径")).remedy(Said::both("", "仅中文"));
+        assert!(!failure.text(Paint::PLAIN).contains("仅"));
+        within(Lang::Zh, || {
+            let told = "错误：无法读取 x\n  起因：   no such file\n  处理：   请检查路径\n  处理：   仅中文\n";
+            assert_eq!(failure.text(Paint::PLAIN), told);
+            assert_eq!(failure.sentence().text(), "无法读取 x：no such file");
+        });
+        let failure = failure.because(Said::both("", "仅中文"));
+        assert_eq!(failure.sentence().english(), "cannot read x: no such file");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 use crate::{
     client::{Client, Lost, pauses},
     exit::{Exit, Failure},
+    language::Said,
     refusal,
 };
 
@@ -33,7 +34,7 @@ pub(crate) enum Heard {
     /// The line is broken; it will be tried again after the pause.
     Broken {
         /// Why, in plain words.
-        why: String,
+        why: Said,
         /// How many times it has been tried since it broke.
         tries: u32,
         /// When it is tried next.
@@ -182,11 +183,11 @@ impl Follow {
                     }
                 }
                 Ok(None) if self.is_over() => return Ok(Heard::End),
-                Ok(None) => return Ok(self.break_off("the controller ended the stream".to_owned())),
+                Ok(None) => return Ok(self.break_off(said!("the controller ended the stream", "控制器结束了事件流"))),
                 // A finished job has nothing more to say; no need to hear the line's good-bye.
                 Err(_) if self.is_over() && self.follow => return Ok(Heard::End),
                 Err(status) => {
-                    let what = "following the job";
+                    let what = &said!("following the job", "跟踪作业");
                     if !refusal::is_lost(&status) {
                         return Err(refusal::refused(self.client.url(), what, &status));
                     }
@@ -246,15 +247,19 @@ impl Follow {
     fn gap(&mut self, seq: u64) -> Result<Option<Heard>, Failure> {
         self.gaps += 1;
         if self.gaps > GAPS_ALLOWED {
-            let missing = format!("event {} is missing, event {seq} follows", self.after + 1);
-            return Err(Failure::new(Exit::Internal, format!("the controller's log of job {} has a gap", self.job))
-                .because(missing)
-                .remedy("look into the controller's log"));
+            let next = self.after + 1;
+            let missing = said!("event {next} is missing, event {seq} follows", "缺少事件 {next}，其后是事件 {seq}");
+            return Err(Failure::new(
+                Exit::Internal,
+                said!("the controller's log of job {id} has a gap", "控制器上作业 {id} 的日志有缺口"; id = self.job),
+            )
+            .because(missing)
+            .remedy(said!("look into the controller's log", "请查看控制器日志")));
         }
-        Ok(Some(self.break_off(format!("event {} did not arrive", self.after + 1))))
+        Ok(Some(self.break_off(said!("event {next} did not arrive", "事件 {next} 未到达"; next = self.after + 1))))
     }
 
-    fn break_off(&mut self, why: String) -> Heard {
+    fn break_off(&mut self, why: Said) -> Heard {
         self.stream = None;
         let mut pauses: Box<dyn Iterator<Item = Duration> + Send> = Box::new(pauses());
         let pause = pauses.next().unwrap_or_default();
@@ -315,7 +320,11 @@ async fn hear_all(client: &Client, job: JobId, mut take: impl FnMut(Heard)) -> R
         match follow.next().await? {
             Heard::End => return Ok(()),
             Heard::Broken { why, tries, .. } if tries >= 3 => {
-                return Err(refusal::lost(client.url(), "reading the job's log", &Status::unavailable(why)));
+                return Err(refusal::lost(
+                    client.url(),
+                    &said!("reading the job's log", "读取作业日志"),
+                    &Status::unavailable(why.text()),
+                ));
             }
             heard => take(heard),
         }
@@ -323,9 +332,12 @@ async fn hear_all(client: &Client, job: JobId, mut take: impl FnMut(Heard)) -> R
 }
 
 /// The innermost reason of a failure: the sentence around it is known to the reader.
-pub(crate) fn words(failure: Failure) -> String {
+pub(crate) fn words(failure: Failure) -> Said {
     match failure {
-        Failure::Story(story) => story.causes.last().unwrap_or(&story.message).clone(),
-        Failure::Told(_) => "no answer".to_owned(),
+        Failure::Story(story) => {
+            let told = story.causes.iter().rev().find(|cause| !cause.english().is_empty());
+            told.unwrap_or(&story.message).clone()
+        }
+        Failure::Told(_) => said!("no answer", "没有答复"),
     }
 }

@@ -30,17 +30,23 @@ pub(crate) async fn resolve(client: &Client, typed: &str) -> Result<JobId, Failu
             return choose(typed, &found);
         }
     }
-    Err(Failure::usage(format!("there are more than {} jobs, so a part of an id is not searched for", PAGE * PAGES))
-        .remedy("give the whole id"))
+    Err(Failure::usage(said!(
+        "there are more than {most} jobs, so a part of an id is not searched for",
+        "作业超过 {most} 个，不按部分标识查找"; most = PAGE * PAGES
+    ))
+    .remedy(said!("give the whole id", "请给出完整标识")))
 }
 
 /// What is typed, as it is compared: lower case, without hyphens.
 fn part(typed: &str) -> Result<String, Failure> {
     let part: String = typed.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
     if part.len() < SHORTEST || part.len() >= 32 || !part.chars().all(|c| c.is_ascii_hexdigit()) {
-        return Err(Failure::usage(format!("\"{typed}\" is not a job id"))
-            .because(format!("expected a UUID of version 7, or at least {SHORTEST} hexadecimal digits of one"))
-            .remedy("list the jobs: ctl jobs"));
+        return Err(Failure::usage(said!("\"{typed}\" is not a job id", "“{typed}”不是作业标识"))
+            .because(said!(
+                "expected a UUID of version 7, or at least {SHORTEST} hexadecimal digits of one",
+                "应为版本 7 的 UUID，或其中至少 {SHORTEST} 位十六进制数字"
+            ))
+            .remedy(said!("list the jobs: ctl jobs", "列出作业：ctl jobs")));
     }
     Ok(part)
 }
@@ -52,15 +58,24 @@ fn fits(id: &str, part: &str) -> bool {
 
 fn choose(typed: &str, found: &[v1::Job]) -> Result<JobId, Failure> {
     match found {
-        [job] => job.job_id.parse().map_err(|_| Failure::usage(format!("the controller has no job \"{typed}\""))),
-        [] => Err(Failure::usage(format!("the controller has no job that begins or ends with \"{typed}\""))
-            .remedy("list the jobs: ctl jobs")),
+        [job] => job
+            .job_id
+            .parse()
+            .map_err(|_| Failure::usage(said!("the controller has no job \"{typed}\"", "控制器没有作业“{typed}”"))),
+        [] => Err(Failure::usage(said!(
+            "the controller has no job that begins or ends with \"{typed}\"",
+            "控制器没有以“{typed}”开头或结尾的作业"
+        ))
+        .remedy(said!("list the jobs: ctl jobs", "列出作业：ctl jobs"))),
         several => {
             let names: Vec<_> = several.iter().take(NAMED).map(|job| job.job_id.as_str()).collect();
             let more = if several.len() > NAMED { ", …" } else { "" };
-            Err(Failure::usage(format!("{} jobs begin or end with \"{typed}\"", several.len()))
-                .because(format!("{}{more}", names.join(", ")))
-                .remedy("give more of the id"))
+            Err(Failure::usage(said!(
+                "{n} jobs begin or end with \"{typed}\"",
+                "有 {n} 个作业以“{typed}”开头或结尾"; n = several.len()
+            ))
+            .because(format!("{}{more}", names.join(", ")))
+            .remedy(said!("give more of the id", "请给出更长的标识")))
         }
     }
 }

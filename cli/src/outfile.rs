@@ -27,9 +27,15 @@ impl OutFile {
             Err(error) => return Err(unwritten(path, &error)),
             Ok(there) if force && (there.is_file() || there.is_symlink()) => {}
             Ok(there) if force => {
-                let what = if there.is_dir() { "a directory" } else { "no regular file" };
-                return Err(Failure::usage(format!("{} is not replaced: it is {what}", path.display()))
-                    .remedy("choose the name of a file"));
+                let what = match there.is_dir() {
+                    true => said!("a directory", "目录"),
+                    false => said!("no regular file", "非普通文件"),
+                };
+                return Err(Failure::usage(said!(
+                    "{path} is not replaced: it is {what}",
+                    "不替换 {path}：它是{what}"; path = path.display()
+                ))
+                .remedy(said!("choose the name of a file", "请给出文件名")));
             }
             Ok(_) => return Err(there_already(path)),
         }
@@ -73,20 +79,23 @@ pub(crate) fn parent(path: &Path) -> &Path {
 
 /// What is there is not overwritten.
 pub(crate) fn there_already(path: &Path) -> Failure {
-    Failure::usage(format!("{} is there already, and is not touched", path.display()))
-        .remedy("choose another name, or move it away first")
+    Failure::usage(said!(
+        "{path} is there already, and is not touched",
+        "{path} 已存在，未作改动"; path = path.display()
+    ))
+    .remedy(said!("choose another name, or move it away first", "请换一个名称，或先将其移走"))
 }
 
 /// It cannot be written.
 pub(crate) fn unwritten(path: &Path, error: &io::Error) -> Failure {
     let why = match error.kind() {
-        io::ErrorKind::NotFound => "there is no such directory".to_owned(),
-        io::ErrorKind::PermissionDenied => "you may not write there".to_owned(),
+        io::ErrorKind::NotFound => said!("there is no such directory", "目录不存在"),
+        io::ErrorKind::PermissionDenied => said!("you may not write there", "没有写入权限"),
         _ => io_words(error),
     };
-    Failure::new(Exit::Usage, format!("cannot write {}", path.display()))
+    Failure::new(Exit::Usage, said!("cannot write {path}", "无法写入 {path}"; path = path.display()))
         .because(why)
-        .remedy("choose a place where you may write and that has room")
+        .remedy(said!("choose a place where you may write and that has room", "请选择有写入权限且空间足够的位置"))
 }
 
 #[cfg(test)]

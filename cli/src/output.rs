@@ -76,13 +76,21 @@ impl Output {
             Format::Ndjson => serde_json::to_string(value),
             Format::Table | Format::Json => serde_json::to_string_pretty(value),
         };
-        text.map_err(|error| Failure::new(Exit::Internal, "cannot write the result as JSON").because(error.to_string()))
+        text.map_err(|error| {
+            Failure::new(Exit::Internal, said!("cannot write the result as JSON", "无法将结果写成 JSON"))
+                .because(error.to_string())
+        })
     }
 
     /// Something beside the result, on stderr. Nobody to read it is no reason to stop.
     pub(crate) fn note(self, text: &str) {
-        let mut err = io::stderr().lock();
-        let end = if text.ends_with('\n') { "" } else { "\n" };
-        let _ = err.write_all(text.as_bytes()).and_then(|()| err.write_all(end.as_bytes()));
+        note(text);
     }
+}
+
+/// The same, before it is known what stderr can take.
+pub(crate) fn note(text: &str) {
+    let mut err = io::stderr().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.write_all(end.as_bytes()));
 }

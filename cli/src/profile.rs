@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::{
     args::Global,
     exit::{Exit, Failure},
+    language::Said,
 };
 
 /// The largest profile or PEM file that is read, bytes.
@@ -51,12 +52,16 @@ pub(crate) fn find(global: &Global) -> Result<Option<Endpoint>, Failure> {
 /// The endpoint to use; an error that says what to do when there is none.
 pub(crate) fn require(global: &Global) -> Result<Endpoint, Failure> {
     find(global)?.ok_or_else(|| {
-        let failure = Failure::usage("no controller is configured").remedy(
+        let failure = Failure::usage(said!("no controller is configured", "未配置控制器")).remedy(said!(
             "give the profile that `controller init` or `ctl operator add` has written: --profile DIRECTORY/ctl.toml (or GANTRY_PROFILE)",
-        );
+            "请指定 `controller init` 或 `ctl operator add` 生成的配置文件：--profile 目录/ctl.toml（或 GANTRY_PROFILE）"
+        ));
         match default_path().as_deref().and_then(Path::parent) {
             Some(place) => {
-                failure.remedy(format!("or copy its directory to {}: then no option is needed", place.display()))
+                failure.remedy(said!(
+                "or copy its directory to {place}: then no option is needed",
+                "或将其目录复制到 {place}，则无需任何选项"; place = place.display()
+            ))
             }
             None => failure,
         }
@@ -64,9 +69,14 @@ pub(crate) fn require(global: &Global) -> Result<Endpoint, Failure> {
 }
 
 fn no_profile() -> Failure {
-    Failure::usage("a controller is given, but no profile: without its certificates nobody is let in").remedy(
+    Failure::usage(said!(
+        "a controller is given, but no profile: without its certificates nobody is let in",
+        "已指定控制器但缺少配置文件：没有其中的证书无法登录"
+    ))
+    .remedy(said!(
         "add --profile FILE (or GANTRY_PROFILE), the profile that `controller init` or `ctl operator add` has written",
-    )
+        "请加上 --profile FILE（或 GANTRY_PROFILE），即 `controller init` 或 `ctl operator add` 生成的配置文件"
+    ))
 }
 
 fn address(global: &Global) -> Option<&str> {
@@ -81,21 +91,24 @@ fn default_path() -> Option<PathBuf> {
 }
 
 fn read(path: &Path, address: Option<&str>) -> Result<Endpoint, Failure> {
-    let text = read_text(path, "the profile")?;
+    let text = read_text(path, &said!("the profile", "配置文件"))?;
     let profile = parse(path, &text)?;
     let directory = path.parent().unwrap_or(Path::new(""));
-    let pem = |name: &str, what: &str| read_text(&directory.join(name), what);
+    let pem = |name: &str, what: Said| read_text(&directory.join(name), &what);
     let url = address.unwrap_or(&profile.controller).trim_end_matches('/').to_owned();
     if !url.starts_with("https://") || url.len() == "https://".len() {
-        return Err(Failure::usage(format!("\"{url}\" is not the address of a controller"))
-            .because("everything goes over TLS: the address begins with https://")
-            .remedy("write it as https://HOST:PORT"));
+        return Err(Failure::usage(said!("\"{url}\" is not the address of a controller", "“{url}”不是控制器地址"))
+            .because(said!(
+                "everything goes over TLS: the address begins with https://",
+                "所有通信都经 TLS：地址须以 https:// 开头"
+            ))
+            .remedy(said!("write it as https://HOST:PORT", "请写成 https://HOST:PORT")));
     }
     Ok(Endpoint {
         url,
-        ca: pem(&profile.ca_pem_file, "the controller's CA certificate")?.to_string(),
-        cert: pem(&profile.cert_pem_file, "your certificate")?.to_string(),
-        key: Secret::new(pem(&profile.key_pem_file, "your private key")?.as_str()),
+        ca: pem(&profile.ca_pem_file, said!("the controller's CA certificate", "控制器 CA 证书"))?.to_string(),
+        cert: pem(&profile.cert_pem_file, said!("your certificate", "您的证书"))?.to_string(),
+        key: Secret::new(pem(&profile.key_pem_file, said!("your private key", "您的私钥"))?.as_str()),
         server_name: profile.server_name,
     })
 }
@@ -104,39 +117,45 @@ fn parse(path: &Path, text: &str) -> Result<OperatorProfile, Failure> {
     toml::from_str(text).map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let message = error.message().lines().collect::<Vec<_>>().join(" ");
-        Failure::usage(format!("the profile {} is not valid", path.display()))
-            .because(format!("line {line}: {message}"))
-            .remedy("compare it with a profile that `ctl operator add` writes")
+        Failure::usage(said!("the profile {path} is not valid", "配置文件 {path} 无效"; path = path.display()))
+            .because(said!("line {line}: {message}", "第 {line} 行：{message}"))
+            .remedy(said!(
+                "compare it with a profile that `ctl operator add` writes",
+                "请与 `ctl operator add` 生成的配置文件对照"
+            ))
     })
 }
 
 /// A file of text within the limit.
-fn read_text(path: &Path, what: &str) -> Result<Zeroizing<String>, Failure> {
-    let failure = |why: String| {
-        Failure::new(Exit::Usage, format!("cannot read {what}, {}", path.display()))
+fn read_text(path: &Path, what: &Said) -> Result<Zeroizing<String>, Failure> {
+    let failure = |why: Said| {
+        Failure::new(Exit::Usage, said!("cannot read {what}, {path}", "无法读取{what} {path}"; path = path.display()))
             .because(why)
-            .remedy("check --profile (or GANTRY_PROFILE) and the file names in the profile")
+            .remedy(said!(
+                "check --profile (or GANTRY_PROFILE) and the file names in the profile",
+                "请检查 --profile（或 GANTRY_PROFILE）以及配置文件中的文件名"
+            ))
     };
     let plain = |error: io::Error| failure(io_words(&error));
     let mut bytes = Zeroizing::new(Vec::new());
     let file = fs::File::open(path).map_err(plain)?;
     file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(plain)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
-        return Err(failure(format!("it is larger than {} KiB", FILE_MAX_BYTES >> 10)));
+        return Err(failure(said!("it is larger than {most} KiB", "文件大于 {most} KiB"; most = FILE_MAX_BYTES >> 10)));
     }
     match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(Zeroizing::new(text.to_owned())),
-        Err(_) => Err(failure("it is not text".to_owned())),
+        Err(_) => Err(failure(said!("it is not text", "内容不是文本"))),
     }
 }
 
 /// An I/O error in plain words, without the system's number.
-pub(crate) fn io_words(error: &io::Error) -> String {
+pub(crate) fn io_words(error: &io::Error) -> Said {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
-        _ => error.to_string().to_lowercase(),
+        io::ErrorKind::NotFound => said!("there is no such file", "文件不存在"),
+        io::ErrorKind::PermissionDenied => said!("you may not read it", "没有读取权限"),
+        io::ErrorKind::IsADirectory => said!("it is a directory", "这是一个目录"),
+        _ => error.to_string().to_lowercase().into(),
     }
 }
 
@@ -149,6 +168,6 @@ mod tests {
         let text = "controller = \"https://c:1\"\ncontroler = \"x\"\n";
         let Err(Failure::Story(story)) = parse(Path::new("p.toml"), text) else { panic!("taken") };
         assert_eq!(story.exit, Exit::Usage);
-        assert!(story.causes[0].starts_with("line 2: unknown field `controler`"), "{:?}", story.causes);
+        assert!(story.causes[0].english().starts_with("line 2: unknown field `controler`"), "{:?}", story.causes);
     }
 }

@@ -42,9 +42,15 @@ impl<'a> Records<'a> {
         }
         let records = page.into_iter().map(Record::try_from).collect::<Result<_, _>>();
         records.map(Some).map_err(|error| {
-            Failure::new(Exit::Internal, format!("the controller at {} sends what is no record", self.client.url()))
-                .because(error.to_string())
-                .remedy("compare the versions: ctl version")
+            Failure::new(
+                Exit::Internal,
+                said!(
+                    "the controller at {url} sends what is no record",
+                    "控制器 {url} 发来的不是审计记录"; url = self.client.url()
+                ),
+            )
+            .because(error.to_string())
+            .remedy(said!("compare the versions: ctl version", "请核对版本：ctl version"))
         })
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod audit;
 pub(crate) mod campaign;
 pub(crate) mod diff;
 pub(crate) mod ending;
+mod expected;
 pub(crate) mod findings;
 pub(crate) mod frame;
 pub(crate) mod job;
@@ -22,6 +23,10 @@ pub(crate) mod table;
 pub(crate) mod tail;
 pub(crate) mod terminal;
 pub(crate) mod text;
+pub(crate) mod waterfall;
 pub(crate) mod words;
 
 pub(crate) use gantry_report::units;
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ fn problem(path: &Path, error: &std::io::Error) -> Box<Problem> {
         related: Vec::new(),
         label: String::new(),
         value: Some(path.display().to_string()),
-        message: format!("the workbook {} cannot be read: {}", path.display(), io_words(error)),
+        message: format!("the workbook {} cannot be read: {}", path.display(), io_words(error).english()),
         remedy: "check the path and that you may read the file".to_owned(),
     })
 }

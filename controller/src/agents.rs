@@ -8,6 +8,7 @@ use std::{
 };
 
 use gantry_proto::{AgentId, Code, v1};
+use gantry_telemetry::{Loss, Signal};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub use survey::{Ask, Looking};
 
 use crate::{
+    metrics::metrics,
     refusal::Refusal,
     store::{AgentRow, Store, StoreError},
 };
@@ -38,6 +40,8 @@ struct Live {
     sessions: u64,
     /// Who waits for a survey of this session.
     waiting: Option<Waiting>,
+    /// What was lost of its telemetry, and how much of it waits, as it last told.
+    telemetry: Option<(v1::TelemetryLoss, u64)>,
 }
 
 /// The newest session, and how it is ended from outside.
@@ -65,6 +69,10 @@ pub struct Session {
     pub shut_out: CancellationToken,
     /// What is asked of the agent beside orders.
     pub asks: mpsc::Receiver<Ask>,
+}
+
+fn loss(told: &v1::TelemetryLoss) -> Loss {
+    Loss { spans: told.spans, log_records: told.log_records, data_points: told.data_points }
 }
 
 impl Agents {
@@ -141,6 +149,22 @@ impl Agents {
         self.with(agent, |live| live.seen = Some(Timestamp::now()));
     }
 
+    /// The agent has told what was lost of its telemetry, ever, and how much of it waits. What was lost since it last told
+    /// is counted and logged; at the first time that cannot be said.
+    pub fn told_telemetry(&self, agent: &AgentId, lost: v1::TelemetryLoss, waiting: u64) {
+        let before = self.with(agent, |live| live.telemetry.replace((lost, waiting)));
+        let Some((before, _)) = before else { return };
+        let (before, now) = (loss(&before), loss(&lost));
+        let more = |signal| now.of(signal).saturating_sub(before.of(signal));
+        for signal in Signal::ALL {
+            metrics().lost(signal, "agent", more(signal));
+        }
+        let (spans, records, points) = (more(Signal::Traces), more(Signal::Logs), more(Signal::Metrics));
+        if spans + records + points > 0 {
+            tracing::warn!(%agent, spans, records, points, "telemetry of the agent was lost: its spool was full");
+        }
+    }
+
     /// There may be a new order for the agent.
     pub fn wake(&self, agent: &AgentId) {
         self.with(agent, |live| live.orders.send_modify(|count| *count += 1));
@@ -214,6 +238,7 @@ impl Agents {
 
     fn describe(&self, row: AgentRow, active_jobs: u32) -> v1::Agent {
         let (in_contact, heard) = self.contact(&row.id);
+        let telemetry = self.with(&row.id, |live| live.telemetry);
         v1::Agent {
             agent_id: row.id.to_string(),
             site: row.site,
@@ -223,6 +248,8 @@ impl Agents {
             isos: row.isos,
             active_jobs,
             remote_address: row.remote_address,
+            telemetry_waiting_bytes: telemetry.as_ref().map_or(0, |(_, waiting)| *waiting),
+            telemetry_lost: telemetry.map(|(lost, _)| lost),
             ..v1::Agent::default()
         }
     }
@@ -236,6 +263,7 @@ impl Agents {
             session: None,
             sessions: 0,
             waiting: None,
+            telemetry: None,
         }))
     }
 }

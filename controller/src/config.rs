@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use gantry_telemetry::{LogFormat, Settings};
 use serde::Deserialize;
 
 /// Name of the settings file that `init` writes into the data directory, and that `run --data` looks for.
@@ -47,8 +48,61 @@ pub struct Config {
     pub web: Web,
     /// What the planner takes where a workbook is silent (`flow.md` 2.2).
     pub plan: gantry_plan::Defaults,
-    /// Logs and traces.
-    pub telemetry: gantry_telemetry::Settings,
+    /// Logs, traces and metrics.
+    pub telemetry: Telemetry,
+}
+
+/// Telemetry of this controller and of its agents.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// The collector to which everything goes on, such as `http://127.0.0.1:4317`; the environment variable
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` wins. Without one, the traces of jobs are only kept here.
+    pub otlp_endpoint: Option<String>,
+    /// `text` or `json`.
+    pub log_format: LogFormat,
+    /// Filter such as `info` or `gantry_controller=debug`; the environment variable `RUST_LOG` wins. Default `info`.
+    pub log_filter: Option<String>,
+    /// The same for the log records that leave with the spans.
+    pub export_filter: String,
+    /// How often metrics leave, seconds.
+    pub metrics_every_s: u64,
+    /// What waits for the collector takes so much of the disk, MiB; at least 8. When it is full, the oldest is lost and
+    /// counted.
+    pub spool_mib: u64,
+    /// The trace of one job takes so much of the disk, MiB.
+    pub job_trace_mib: u64,
+    /// The traces of all jobs; the oldest go, MiB.
+    pub traces_mib: u64,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        let Settings { log_format, log_filter, export_filter, metrics_every_s, .. } = Settings::default();
+        Self {
+            otlp_endpoint: None,
+            log_format,
+            log_filter,
+            export_filter,
+            metrics_every_s,
+            spool_mib: 256,
+            job_trace_mib: 32,
+            traces_mib: 2048,
+        }
+    }
+}
+
+impl Telemetry {
+    /// What every binary has.
+    pub fn common(&self) -> Settings {
+        Settings {
+            log_format: self.log_format,
+            log_filter: self.log_filter.clone(),
+            export_filter: self.export_filter.clone(),
+            metrics_every_s: self.metrics_every_s,
+            spool_mib: self.spool_mib,
+        }
+    }
 }
 
 /// The link to the agents. Heartbeat and silence are announced to the agent in Welcome.
@@ -196,7 +250,7 @@ impl Default for Config {
             audit: Audit::default(),
             web: Web::default(),
             plan: gantry_plan::Defaults::default(),
-            telemetry: gantry_telemetry::Settings::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -326,7 +380,7 @@ impl Config {
 
     /// Refuses values that make no sense together.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let at_least_one: [(&'static str, u64); 27] = [
+        let at_least_one: [(&'static str, u64); 30] = [
             ("link.heartbeat_ms", self.link.heartbeat_ms.into()),
             ("link.hello_ms", self.link.hello_ms.into()),
             ("link.outgoing", self.link.outgoing as u64),
@@ -349,6 +403,9 @@ impl Config {
             ("web.sessions", self.web.sessions as u64),
             ("web.sessions_per_operator", self.web.sessions_per_operator as u64),
             ("web.heartbeat_ms", self.web.heartbeat_ms),
+            ("telemetry.metrics_every_s", self.telemetry.metrics_every_s),
+            ("telemetry.job_trace_mib", self.telemetry.job_trace_mib),
+            ("telemetry.traces_mib", self.telemetry.traces_mib),
             ("certificates.agent_life_s", self.certificates.agent_life_s),
             ("enrollment.token_life_s", self.enrollment.token_life_s),
             ("enrollment.approval_life_s", self.enrollment.approval_life_s),

@@ -25,9 +25,11 @@ use crate::{
     agents::{Agents, Ask, Session},
     config::{Link, ms},
     jobs::Jobs,
+    metrics::metrics,
     peer::{AdmittedAgent, AgentPeer},
     refusal::Refusal,
     store::{AgentRow, Appended, Position, Store, StoreError},
+    telemetry::AgentTelemetry,
 };
 
 /// Jobs of a Hello that are looked up at once.
@@ -52,6 +54,8 @@ pub struct Gateway {
     pub access: Arc<Access>,
     /// Where agents are remembered.
     pub store: Arc<dyn Store>,
+    /// Takes their telemetry in.
+    pub telemetry: AgentTelemetry,
     /// Times and bounds.
     pub settings: Link,
     /// Owner of the sessions.
@@ -69,7 +73,7 @@ impl v1::agent_link_server::AgentLink for Gateway {
         request: Request<tonic::Streaming<v1::OpenRequest>>,
     ) -> Result<Response<Self::OpenStream>, Status> {
         let admitted = request.extensions().get::<AdmittedAgent>().cloned();
-        let admitted = admitted.ok_or_else(|| Code::NotAllowed.status("this call needs an agent's certificate"))?;
+        let admitted = admitted.ok_or_else(no_certificate)?;
         let peer = &admitted.peer;
         let remote = request.remote_addr();
         let (out, answers) = mpsc::channel(self.settings.outgoing);
@@ -79,6 +83,23 @@ impl v1::agent_link_server::AgentLink for Gateway {
         self.tasks.spawn(async move { gateway.serve(admitted, remote, inbound, out).await }.instrument(span));
         Ok(Response::new(ReceiverStream::new(answers)))
     }
+
+    async fn send_telemetry(
+        &self,
+        request: Request<v1::SendTelemetryRequest>,
+    ) -> Result<Response<v1::SendTelemetryResponse>, Status> {
+        let admitted = request.extensions().get::<AdmittedAgent>().cloned();
+        let AdmittedAgent { peer, .. } = admitted.ok_or_else(no_certificate)?;
+        let request = request.into_inner();
+        let (signal, lost) = (request.signal(), request.lost.unwrap_or_default());
+        self.telemetry.take(&peer, signal, request.otlp).await?;
+        self.agents.told_telemetry(&peer.id, lost, request.waiting_bytes);
+        Ok(Response::new(v1::SendTelemetryResponse {}))
+    }
+}
+
+fn no_certificate() -> Status {
+    Code::NotAllowed.status("this call needs an agent's certificate")
 }
 
 /// Why a session ends.
@@ -95,6 +116,20 @@ enum End {
     Draining,
     /// The peer did something that cannot stand.
     Refused(Status),
+}
+
+impl End {
+    /// The word in metrics.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Gone(_) => "gone",
+            Self::Silent => "silent",
+            Self::Replaced => "replaced",
+            Self::Recalled => "recalled",
+            Self::Draining => "draining",
+            Self::Refused(_) => "refused",
+        }
+    }
 }
 
 impl From<Refusal> for End {
@@ -118,8 +153,10 @@ impl Gateway {
         out: mpsc::Sender<Result<v1::OpenResponse, Status>>,
     ) {
         let peer = &admitted.peer;
+        let mut opened = false;
         let end = match self.greet(peer, remote, &mut inbound, &out).await {
             Ok((session, row)) => {
+                opened = true;
                 let number = session.number;
                 let (out, heard) = (out.clone(), Instant::now());
                 let admitted = &admitted;
@@ -135,6 +172,9 @@ impl Gateway {
             }
             Err(end) => end,
         };
+        if opened {
+            metrics().link_ended(end.word());
+        }
         self.part(end, &out).await;
     }
 
@@ -179,6 +219,7 @@ impl Gateway {
             Ok(()) => {
                 let (version, remote) = (&row.version, &row.remote_address);
                 tracing::info!(%version, %remote, isos = row.isos.len(), "agent in contact");
+                metrics().link_opened();
                 Ok((session, row))
             }
             Err(end) => {
@@ -346,8 +387,7 @@ impl LinkSession<'_> {
         };
         match item {
             Some(In::Events(batch)) => {
-                let span =
-                    tracing::info_span!("agent_events", job = %shortened(&batch.job_id), events = batch.events.len());
+                let span = tracing::info_span!("agent_events", job.id = %shortened(&batch.job_id), events = batch.events.len());
                 gantry_telemetry::set_parent(&span, &admit(trace));
                 self.append(batch).instrument(span).await
             }

@@ -12,18 +12,21 @@ pub mod config;
 pub mod files;
 pub mod gateway;
 pub mod jobs;
+mod metrics;
 pub mod peer;
 pub mod refusal;
 mod server;
 pub mod service;
 pub mod setup;
 pub mod store;
+pub mod telemetry;
 pub mod web;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use gantry_proto::{Redactor, v1::Role};
 use jiff::Timestamp;
+use prometheus::Registry;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -42,6 +45,7 @@ use crate::{
     service::OperatorApi,
     setup::SetupError,
     store::{IdentityChange, OperatorRow, SqliteStore, Store, StoreError},
+    telemetry::{AgentTelemetry, Recorder, RecorderError},
     web::Sessions,
 };
 
@@ -76,6 +80,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// Telemetry.
+    #[error(transparent)]
+    Telemetry(#[from] RecorderError),
     /// The ready file.
     #[error(transparent)]
     Ready(#[from] FileError),
@@ -95,14 +102,41 @@ pub struct Controller {
     /// What the jobs see of it: the store itself, or something laid over it.
     over: Arc<dyn Store>,
     redactor: Redactor,
+    watched: Watched,
+}
+
+/// Who takes telemetry in, and where metrics can be read. Made before everything else that has something to tell.
+#[derive(Clone)]
+pub struct Watched {
+    /// Keeps traces and hands telemetry on.
+    pub recorder: Arc<Recorder>,
+    /// What `/metrics` shows.
+    pub metrics: Registry,
+}
+
+impl Watched {
+    /// Opens what is kept in the data directory (blocking).
+    ///
+    /// # Errors
+    /// See [`RecorderError`].
+    pub fn open(config: &Config) -> Result<Self, RecorderError> {
+        let data = files::private_dir(&config.data);
+        data.map_err(RecorderError::from)?;
+        Ok(Self { recorder: Arc::new(Recorder::open(config)?), metrics: Registry::new() })
+    }
 }
 
 /// Binds and serves until `shutdown`.
 ///
 /// # Errors
 /// See [`RunError`].
-pub async fn run(config: Config, redactor: Redactor, shutdown: CancellationToken) -> Result<(), RunError> {
-    Controller::bind(config, redactor).await?.serve(shutdown).await
+pub async fn run(
+    config: Config,
+    redactor: Redactor,
+    watched: Watched,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    Controller::bind_watched(config, redactor, watched).await?.serve(shutdown).await
 }
 
 impl Controller {
@@ -111,6 +145,18 @@ impl Controller {
     /// # Errors
     /// See [`RunError`].
     pub async fn bind(config: Config, redactor: Redactor) -> Result<Self, RunError> {
+        config.check()?;
+        let own = config.clone();
+        let watched = tokio::task::spawn_blocking(move || Watched::open(&own)).await;
+        let watched = watched.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        Self::bind_watched(config, redactor, watched).await
+    }
+
+    /// The same, with telemetry that is at work.
+    ///
+    /// # Errors
+    /// See [`RunError`].
+    pub async fn bind_watched(config: Config, redactor: Redactor, watched: Watched) -> Result<Self, RunError> {
         config.check()?;
         let set = [&config.plan.cluster_password, &config.plan.ssh.password, &config.plan.root_password_encoded];
         set.into_iter().flatten().for_each(|secret| redactor.register(&secret.0));
@@ -129,7 +175,7 @@ impl Controller {
         let failed = |source| RunError::Store { path: config.data.join(STORE_FILE), source };
         recorded.map_err(failed)?;
         store.change_identity(IdentityChange::FirstAdmin(first_admin(&config))).await.map_err(failed)?;
-        Ok(Self { config, listener, address, tls, authority, over: store.clone(), store, redactor })
+        Ok(Self { config, listener, address, tls, authority, over: store.clone(), store, redactor, watched })
     }
 
     /// Lays something over the store: a rehearsal of what happens when it fails at a chosen moment.
@@ -148,7 +194,8 @@ impl Controller {
     /// # Errors
     /// See [`RunError`].
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { config, listener, address, tls, authority, store, over: dyn_store, redactor } = self;
+        let Self { config, listener, address, tls, authority, store, over: dyn_store, redactor, watched } = self;
+        let Watched { recorder, metrics: registry } = watched;
         let path = config.data.join(STORE_FILE);
         let agents = Agents::open(dyn_store.clone()).await.map_err(|source| RunError::Store { path, source })?;
         let agents = Arc::new(agents);
@@ -166,13 +213,17 @@ impl Controller {
             agents: agents.clone(),
             access: access.clone(),
             store: dyn_store.clone(),
+            telemetry: AgentTelemetry::new(recorder.clone(), dyn_store.clone()),
             settings: config.link.clone(),
             tasks: tasks.clone(),
             stop: streams.clone(),
         };
+        tasks.spawn(recorder.clone().forward(streams.clone()));
+        tasks.spawn(metrics::refresh(dyn_store.clone(), agents.clone(), recorder.clone(), streams.clone()));
         let sessions = Arc::new(Sessions::new(config.web.clone()));
-        let operators = OperatorApi { jobs, agents, audit: audit.clone(), sessions };
-        let routes = server::routes(&config, gateway, operators, AuditApi { audit }, access, dyn_store);
+        let operators = OperatorApi { jobs, agents, audit: audit.clone(), sessions, recorder };
+        let shown = server::Shown { store: dyn_store, access: access.clone(), metrics: registry };
+        let routes = server::routes(&config, gateway, operators, AuditApi { audit }, access, shown);
         if let Some(file) = &config.ready_file {
             files::replace(file, format!("{address}\n").as_bytes(), files::PUBLIC)?;
         }

@@ -5,13 +5,18 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
-use gantry_controller::{Config, ConfigError, RunError, run, setup};
+use gantry_controller::{Config, ConfigError, RunError, Watched, run, setup};
 use gantry_proto::{Redactor, error::causes};
+use gantry_telemetry::Telling;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// How long the collector may take for the last batches; what it does not take is sent after the next start.
+const LAST_TELEMETRY: Duration = Duration::from_secs(3);
 
 /// Plans deployments from workbooks, keeps the log of every job, and tells agents what to do.
 #[derive(Parser)]
@@ -168,12 +173,23 @@ fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let redactor = Redactor::new();
-        let telemetry =
-            gantry_telemetry::init("gantry-controller", env!("CARGO_PKG_VERSION"), &config.telemetry, &redactor)?;
+        let watched = Watched::open(&config).map_err(RunError::from)?;
+        let settings = config.telemetry.common();
+        let telling = Telling {
+            service: "gantry-controller",
+            version: env!("CARGO_PKG_VERSION"),
+            settings: &settings,
+            redactor: &redactor,
+            intake: Some(watched.recorder.clone()),
+        };
+        let reader =
+            opentelemetry_prometheus::exporter().with_registry(watched.metrics.clone()).scope_info_enabled(false);
+        let reader = reader.build()?;
+        let telemetry = gantry_telemetry::init_with(telling, |meters| meters.with_reader(reader))?;
         let shutdown = CancellationToken::new();
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let ended = {
-            let running = run(config, redactor, shutdown.clone());
+            let running = run(config, redactor, watched.clone(), shutdown.clone());
             tokio::pin!(running);
             tokio::select! {
                 ended = &mut running => ended,
@@ -182,6 +198,7 @@ fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
             }
         };
         telemetry.shutdown().await;
+        watched.recorder.send_rest(LAST_TELEMETRY).await;
         Ok(ended?)
     })
 }

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -21,6 +21,7 @@ use axum::{
     routing::get,
 };
 use gantry_proto::v1;
+use prometheus::{Registry, TextEncoder};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier, version::TLS13};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::json;
@@ -34,14 +35,15 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, service::Routes, transport::server::Connected};
+use tonic::{Code, Status, service::Routes, transport::server::Connected};
 use tracing::Instrument as _;
 
 use crate::{
-    access::{ANYBODY_BODY, Access, AccessApi, Connected as Peer, EnrollmentApi, gate},
+    access::{ANYBODY_BODY, Access, AccessApi, Connected as Peer, EnrollmentApi, METRICS, Shows, gate},
     audit::AuditApi,
     config::{Config, Limits, ms},
     gateway::Gateway,
+    metrics::metrics,
     service::OperatorApi,
     setup::ServerFiles,
     store::Store,
@@ -125,6 +127,17 @@ pub(crate) async fn serve(
     served
 }
 
+/// What `/healthz` and `/metrics` look at.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    /// The store.
+    pub(crate) store: Arc<dyn Store>,
+    /// Who may see metrics.
+    pub(crate) access: Arc<Access>,
+    /// The metrics.
+    pub(crate) metrics: Registry,
+}
+
 /// Everything that the port answers.
 pub(crate) fn routes(
     config: &Config,
@@ -132,7 +145,7 @@ pub(crate) fn routes(
     operators: OperatorApi,
     audit: AuditApi,
     access: Arc<Access>,
-    store: Arc<dyn Store>,
+    shown: Shown,
 ) -> Routes {
     let submit_bytes = config.limits.workbook_bytes.saturating_add(SUBMIT_EXTRA);
     let jobs = v1::job_service_server::JobServiceServer::new(operators.clone())
@@ -158,8 +171,8 @@ pub(crate) fn routes(
     let grpc = grpc.routes().into_axum_router().reset_fallback();
     let grpc = grpc.layer(middleware::from_fn_with_state(access, gate));
     let grpc = grpc.layer(middleware::from_fn_with_state(ms(config.limits.call_ms), traced));
-    let app =
-        Router::new().route("/healthz", get(health)).with_state(store).merge(grpc).merge(pages).fallback(not_found);
+    let app = Router::new().route("/healthz", get(health)).route(METRICS, get(metrics_page)).with_state(shown);
+    let app = app.merge(grpc).merge(pages).fallback(not_found);
     Routes::from(app.layer(middleware::from_fn(apart)))
 }
 
@@ -175,21 +188,55 @@ async fn apart(mut request: Request, next: Next) -> Response {
 /// One span for each call, below the caller's. Calls that are not streams have an end.
 async fn traced(State(limit): State<Duration>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
-    let span = tracing::info_span!("rpc", otel.name = %path, otel.kind = "server", rpc.system = "grpc");
+    let span = tracing::info_span!(
+        "rpc",
+        otel.name = %path,
+        otel.kind = "server",
+        rpc.system = "grpc",
+        job.id = tracing::field::Empty,
+        rpc.response.status_code = tracing::field::Empty,
+        otel.status_code = tracing::field::Empty,
+    );
     gantry_telemetry::set_parent(&span, &gantry_telemetry::extract(request.headers()));
-    async move {
+    let began = Instant::now();
+    let response = async move {
         // The answer of a stream begins at once, so this bounds only how long an answer may take to begin.
         match timeout(limit, next.run(request)).await {
             Ok(response) => response,
             Err(_) => Status::deadline_exceeded("the controller took too long; ask again").into_http(),
         }
     }
-    .instrument(span)
-    .await
+    .instrument(span.clone())
+    .await;
+    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    span.record("rpc.response.status_code", format!("{code:?}"));
+    if code != Code::Ok {
+        span.record("otel.status_code", "ERROR");
+    }
+    metrics().answered(&path, code, began.elapsed());
+    response
 }
 
-async fn health(State(store): State<Arc<dyn Store>>) -> Response {
-    let checked = timeout(HEALTH_LIMIT, store.check()).await;
+/// The metrics as Prometheus reads them. Whoever may list jobs may see them.
+async fn metrics_page(State(shown): State<Shown>, request: Request) -> Response {
+    let connected = request.extensions().get::<Peer>();
+    let remote = connected.and_then(|connected| connected.get_ref().remote_addr());
+    let leaf = connected.and_then(|connected| connected.peer_certs());
+    let leaf = leaf.as_ref().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
+    if let Err(refusal) = shown.access.admit(METRICS, Shows::Certificate(leaf.as_deref()), remote).await {
+        return (StatusCode::FORBIDDEN, format!("{refusal}\n")).into_response();
+    }
+    let mut text = String::new();
+    match TextEncoder::new().encode_utf8(&shown.metrics.gather(), &mut text) {
+        Ok(()) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be written: {error}\n")).into_response()
+        }
+    }
+}
+
+async fn health(State(shown): State<Shown>) -> Response {
+    let checked = timeout(HEALTH_LIMIT, shown.store.check()).await;
     let problem = match &checked {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error.to_string()),

@@ -15,6 +15,7 @@ use crate::{
     jobs::{Checked, Jobs, WatchStream},
     refusal::Refusal,
     store::{JobFilter, JobRow},
+    telemetry::{PartStream, Recorder},
     web::Sessions,
 };
 
@@ -29,11 +30,14 @@ pub struct OperatorApi {
     pub audit: Arc<Audit>,
     /// Links and sessions of the web pages.
     pub sessions: Arc<Sessions>,
+    /// The traces of jobs.
+    pub recorder: Arc<Recorder>,
 }
 
 #[tonic::async_trait]
 impl v1::job_service_server::JobService for OperatorApi {
     type DiffPlanStream = diff::DiffStream;
+    type GetJobTraceStream = PartStream;
     type WatchJobStream = WatchStream;
 
     async fn check_plan(
@@ -152,6 +156,13 @@ impl v1::job_service_server::JobService for OperatorApi {
         let row = self.find(&caller, &request.into_inner().job_id).await?;
         let result_json = self.jobs.result(&row).await?;
         Ok(Response::new(v1::GetJobResultResponse { job: Some(self.jobs.describe(&row)), result_json }))
+    }
+
+    async fn get_job_trace(&self, request: Request<v1::GetJobTraceRequest>) -> Result<Response<PartStream>, Status> {
+        let caller = caller(&request)?;
+        let v1::GetJobTraceRequest { job_id, with_logs } = request.into_inner();
+        let row = self.find(&caller, &job_id).await?;
+        Ok(Response::new(self.recorder.trace(row.id, with_logs)))
     }
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn routes(config: &Config, operators: OperatorApi, access: Arc<Access
 
 /// Around every call: its span, its time, and what its answer says of itself.
 async fn framed(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
-    let span = tracing::info_span!("web", otel.name = %request.uri().path(), otel.kind = "server");
+    let span = tracing::info_span!("web", otel.name = %request.uri().path(), otel.kind = "server", job.id = tracing::field::Empty);
     // The answer that follows a job begins at once, so this bounds only how long an answer may take to begin.
     let answered = timeout(web.call_limit, next.run(request)).instrument(span).await;
     let mut response = answered.unwrap_or_else(|_| Refused::too_slow().into_response());

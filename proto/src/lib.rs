@@ -52,6 +52,9 @@ pub const PROTOCOL: u32 = 1;
 /// The capability of an agent that looks what a deployment would do (`SurveyRequest`).
 pub const SURVEY: &str = "survey";
 
+/// The capability of a controller that takes an agent's telemetry (`AgentLink.SendTelemetry`).
+pub const TELEMETRY: &str = "telemetry";
+
 pub use error::Code;
 pub use event::{Body, Choice, Event, Failure, JobOutcome, Leftover, Level, Sample, StepInfo, TakenOver, UndoState};
 pub use id::{AgentId, JobId, StepId};

@@ -175,8 +175,10 @@ impl Client {
             otel.name = %call,
             otel.kind = "client",
             call = %call,
-            status = tracing::field::Empty,
-            error = tracing::field::Empty
+            http.response.status_code = tracing::field::Empty,
+            error = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty
         );
         // Held until the call has been told: an answer may repeat the token.
         let token = lock(&self.token).clone().filter(|_| auth == Auth::Token);
@@ -187,10 +189,11 @@ impl Client {
         };
         span.in_scope(|| self.tell(call, request.body, &sent, began.elapsed()));
         let result = sent.and_then(|answer| {
-            span.record("status", answer.status.as_u16());
+            span.record("http.response.status_code", answer.status.as_u16());
             self.succeeded(answer)
         });
         result.map_err(|kind| {
+            span.record("otel.status_code", "ERROR").record("error.type", kind.word());
             span.record("error", tracing::field::display(&kind));
             Error { call, kind }
         })

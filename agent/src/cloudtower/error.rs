@@ -82,6 +82,24 @@ pub enum ErrorKind {
     OnlyLooks,
 }
 
+impl ErrorKind {
+    /// The word on spans: a short list.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Certificate(_) => "certificate",
+            Self::Unreachable(_) => "unreachable",
+            Self::TimedOut(_) => "timed_out",
+            Self::Broken(_) => "broken",
+            Self::Unread(_) => "unread",
+            Self::Refused(_) => "refused",
+            Self::Status(_) => "status",
+            Self::Shape(_) => "shape",
+            Self::NotLoggedIn => "not_logged_in",
+            Self::OnlyLooks => "only_looks",
+        }
+    }
+}
+
 /// A refusal in the service's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gantry_proto::{Body, Failure, UndoState};
 use tracing::Instrument as _;
 
-use super::{Halt, Walk, guarded};
+use super::{Halt, Walk, guarded, told};
 use crate::step::StepError;
 
 /// After the deadline, or a second cancel, an undo may take so long to reach a safe point; then it is dropped where it is.
@@ -58,7 +58,7 @@ impl Walk {
         let (step, id) = (self.pipeline[index], self.table[index].id.clone());
         self.append(Body::UndoStarted { step: id.clone() }).await?;
         let token = self.job.stop.child_token();
-        let (cx, span) = (self.cx(&id, token.clone()), self.step_span("undo", &id, 0));
+        let (cx, span) = (self.cx(&id, token.clone()), self.step_span("undo", &id));
         let limit = self.job.settings.timing.scaled(self.job.settings.timing.undo_limit_s);
         let no_waiting = self.job.log.no_waiting().clone();
         let mut undo = Box::pin(guarded(step.undo(&cx, &mut self.facts)).instrument(span.clone()));
@@ -98,7 +98,7 @@ impl Walk {
                 | StepError::Undecided(failure),
             ) => *failure,
         };
-        span.record("otel.status_code", "ERROR").record("error", failure.message.as_str());
+        told(&span, &failure);
         let failure = self.job.log.clean(failure);
         self.append(Body::UndoFinished { step: id, failure: Some(failure.clone()), removed: Vec::new() }).await?;
         Ok(Err(failure))

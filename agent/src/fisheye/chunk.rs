@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{
     call::Call,
-    client::Client,
+    client::{Client, failed},
     envelope,
     error::{Error, ErrorKind},
     session::Token,
@@ -195,6 +195,9 @@ impl Client {
                 };
                 span.record("http.response.status_code", answer.status.as_u16());
                 span.record("ec", ec.as_str());
+                if !answer.status.is_success() {
+                    failed(span, "refused");
+                }
                 if tracing::enabled!(tracing::Level::DEBUG) {
                     let got = outgoing::answer_summary(&self.redactor, &answer.body);
                     let (status, bytes) = (answer.status.as_u16(), answer.body.len());
@@ -202,6 +205,7 @@ impl Client {
                 }
             }
             Err(error) => {
+                failed(span, "broken");
                 let error = gantry_proto::error::causes(error).join(": ");
                 tracing::debug!(chunk_num, ms, error, "fisheye chunk failed");
             }

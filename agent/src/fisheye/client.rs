@@ -11,6 +11,7 @@ use std::{
 };
 
 use gantry_proto::{Plan, Redactor, Secret, Secrets, plan::UploadParams};
+use gantry_telemetry::ATTEMPT;
 use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use reqwest::RequestBuilder;
@@ -71,6 +72,11 @@ enum Missed {
     /// No connection: nothing was sent, the next endpoint may take it.
     NotSent(String),
     Failed(ErrorKind),
+}
+
+/// What the span of a call says when it did not succeed.
+pub(super) fn failed(span: &Span, why: &'static str) {
+    span.record("otel.status_code", "ERROR").record("error.type", why);
 }
 
 impl Client {
@@ -192,6 +198,10 @@ impl Client {
         let again = |error: &Error| {
             *hint.lock().unwrap_or_else(PoisonError::into_inner) =
                 error.kind.refusal().and_then(|refusal| refusal.asked_wait());
+            if error.is_transient() {
+                let why = error.kind.word();
+                tracing::info!(target: ATTEMPT, call = %request.call, error.type = why, "a call is made again");
+            }
             error.is_transient()
         };
         let act = || async {
@@ -318,6 +328,8 @@ impl Client {
             server.address = endpoint,
             http.response.status_code = tracing::field::Empty,
             ec = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
             attempt,
         )
     }
@@ -383,6 +395,9 @@ impl Client {
                 };
                 span.record("http.response.status_code", answer.status.as_u16());
                 span.record("ec", ec.as_str());
+                if !answer.status.is_success() {
+                    failed(span, "refused");
+                }
                 if tracing::enabled!(tracing::Level::DEBUG) {
                     let sent = match &request.payload {
                         Payload::Json(value) => outgoing::summary(&self.redactor, (*value).clone()),
@@ -393,8 +408,12 @@ impl Client {
                     tracing::debug!(method, path, ?query, status, ec, ms, bytes, sent, got, "fisheye call");
                 }
             }
-            Err(Missed::NotSent(reason)) => tracing::debug!(method, path, ?query, ms, reason, "fisheye not reached"),
+            Err(Missed::NotSent(reason)) => {
+                failed(span, "unreachable");
+                tracing::debug!(method, path, ?query, ms, reason, "fisheye not reached");
+            }
             Err(Missed::Failed(kind)) => {
+                failed(span, kind.word());
                 tracing::debug!(method, path, ?query, ms, error = %kind, "fisheye call failed")
             }
         }

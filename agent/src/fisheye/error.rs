@@ -63,6 +63,26 @@ pub enum ErrorKind {
     LocalFile(#[source] io::Error),
 }
 
+impl ErrorKind {
+    /// The word on spans: a short list.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Certificate(_) => "certificate",
+            Self::TimedOut(_) => "timed_out",
+            Self::Stalled(_) => "stalled",
+            Self::Broken(_) => "broken",
+            Self::Refused(_) => "refused",
+            Self::Credentials => "credentials",
+            Self::LockedOut(_) => "locked_out",
+            Self::TooLarge(_) => "too_large",
+            Self::Shape(_) => "shape",
+            Self::OnlyLooks => "only_looks",
+            Self::LocalFile(_) => "local_file",
+        }
+    }
+}
+
 /// A refusal in the server's own words, redacted and shortened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {

@@ -91,6 +91,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// The word on spans: a short list.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Connect { .. } => "unreachable",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Handshake { .. } => "handshake",
+            Self::HostKeyChanged { .. } => "host_key",
+            Self::AuthRefused { .. } => "credentials",
+            Self::NotConnected => "not_connected",
+            Self::Wiped => "wiped",
+            Self::Lost { .. } => "lost",
+            Self::TooSlow { .. } => "too_slow",
+            Self::Refused { .. } => "refused",
+            Self::SudoRefused { .. } => "sudo_refused",
+        }
+    }
+
     /// Whether a new connection may do.
     pub fn is_lost(&self) -> bool {
         match self {

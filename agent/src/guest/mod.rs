@@ -127,13 +127,19 @@ impl Guest {
             "ssh exec",
             otel.name = format!("ssh {}", command.name()),
             command = command.name(),
+            otel.kind = "client",
             exit = tracing::field::Empty,
-            error = tracing::field::Empty
+            error = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty
         );
         let result = self.run_unseen(command).instrument(span.clone()).await;
         match &result {
             Ok(output) => span.record("exit", tracing::field::display(&output.exit)),
-            Err(error) => span.record("error", tracing::field::display(error)),
+            Err(error) => span
+                .record("otel.status_code", "ERROR")
+                .record("error.type", error.word())
+                .record("error", tracing::field::display(error)),
         };
         if matches!(&result, Err(Error::TooSlow { .. })) {
             self.drop_session();

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use gantry_proto::{JobId, PROTOCOL, SURVEY, trace::admit, v1};
+use gantry_proto::{JobId, PROTOCOL, SURVEY, TELEMETRY, trace::admit, v1};
 use tokio::{
     sync::mpsc,
     task::spawn_blocking,
@@ -41,7 +41,7 @@ impl Link {
             // Before the call: the controller answers only when it has Hello.
             let hello = message(Out::Hello(self.hello(isos.clone())), None);
             sender.try_send(hello).map_err(|_| Cut::Closed)?;
-            let mut client = AgentLinkClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+            let mut client = AgentLinkClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX);
             let limit = ms(self.settings.link.hello_timeout_ms);
             let opened = async {
                 let mut inbound = client.open(ReceiverStream::new(receiver)).await.map_err(cut)?.into_inner();
@@ -54,7 +54,11 @@ impl Link {
             };
             let (inbound, welcome) = timeout(limit, opened).await.map_err(|_| Cut::Silent(limit))??;
             *welcomed = Some(Instant::now());
-            self.live(inbound, sender, welcome, isos).await
+            let told = welcome.capabilities.iter().any(|word| word == TELEMETRY);
+            tokio::select! {
+                ended = self.live(inbound, sender, welcome, isos) => ended,
+                never = self.tell_on(channel), if told => match never {},
+            }
         };
         let cut = tokio::select! {
             biased;

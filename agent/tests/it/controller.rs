@@ -15,6 +15,7 @@ use gantry_agent::{
     config::Settings, identity::Identity, journal::Tail, link::Link, pipeline::Pipeline, runner::Runner,
 };
 use gantry_proto::{AgentId, Event, JobId, Redactor, sealed::seal, token::sha256_hex, v1};
+use gantry_telemetry::Spool;
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, ExtendedKeyUsagePurpose, IsCa, Issuer,
@@ -31,6 +32,7 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request, Response, Status, Streaming,
+    codec::CompressionEncoding,
     transport::{Certificate, Identity as TlsIdentity, Server, ServerTlsConfig},
 };
 use v1::{
@@ -133,6 +135,8 @@ pub(crate) struct Controller {
     pub(crate) ca: Ca,
     pub(crate) relay: Relay,
     sessions: mpsc::Receiver<Session>,
+    /// Telemetry as it comes; each waits for its answer.
+    pub(crate) batches: mpsc::Receiver<Batch>,
     pub(crate) desk: Arc<Desk>,
     _tasks: JoinSet<()>,
 }
@@ -190,7 +194,10 @@ pub(crate) struct Session {
     out: mpsc::Sender<Result<v1::OpenResponse, Status>>,
 }
 
-struct Service(mpsc::Sender<Session>);
+struct Service(mpsc::Sender<Session>, mpsc::Sender<Batch>);
+
+/// A batch of telemetry, and how it is answered.
+pub(crate) type Batch = (v1::SendTelemetryRequest, tokio::sync::oneshot::Sender<Result<(), Status>>);
 
 #[tonic::async_trait]
 impl AgentLink for Service {
@@ -206,6 +213,21 @@ impl AgentLink for Service {
         let (out, answers) = mpsc::channel(64);
         let _ = self.0.send(Session { hello, shown, inbound, out }).await;
         Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn send_telemetry(
+        &self,
+        request: Request<v1::SendTelemetryRequest>,
+    ) -> Result<Response<v1::SendTelemetryResponse>, Status> {
+        if request.peer_certs().is_none_or(|chain| chain.is_empty()) {
+            return Err(Status::permission_denied("no certificate"));
+        }
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let _ = self.1.send((request.into_inner(), answer)).await;
+        match answered.await {
+            Ok(answer) => answer.map(|()| Response::new(v1::SendTelemetryResponse {})),
+            Err(_) => Err(Status::unavailable("the test has gone")),
+        }
     }
 }
 
@@ -223,12 +245,14 @@ impl Controller {
         let address = listener.local_addr().unwrap();
         let (sender, sessions) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
-        let server = Server::builder().tls_config(tls).unwrap().add_service(AgentLinkServer::new(Service(sender)));
+        let (telling, batches) = mpsc::channel(1);
+        let link = AgentLinkServer::new(Service(sender, telling)).accept_compressed(CompressionEncoding::Gzip);
+        let server = Server::builder().tls_config(tls).unwrap().add_service(link);
         let server = server.add_service(EnrollmentServiceServer::new(EnrollmentDesk(desk.clone())));
         tasks.spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Self { ca, relay: Relay::start(address).await, sessions, desk, _tasks: tasks }
+        Self { ca, relay: Relay::start(address).await, sessions, batches, desk, _tasks: tasks }
     }
 
     /// The next session that an agent opens.
@@ -410,6 +434,15 @@ impl Agent {
 
     /// The same for one that may not be able to start.
     pub(crate) async fn try_start(settings: &Settings, pipeline: Pipeline) -> std::io::Result<Self> {
+        Self::telling(settings, pipeline, None).await
+    }
+
+    /// The same for one that hands over what is in a spool.
+    pub(crate) async fn telling(
+        settings: &Settings,
+        pipeline: Pipeline,
+        spool: Option<Arc<Spool>>,
+    ) -> std::io::Result<Self> {
         let settings = Arc::new(settings.clone());
         let identity = Arc::new(Identity::load(&settings).unwrap());
         let redactor = Redactor::new();
@@ -422,7 +455,7 @@ impl Agent {
         )
         .await?;
         let iso = || vec![v1::IsoFile { name: "cloudtower-v1.oe.x86_64.iso".into(), ..Default::default() }];
-        let link = Link::new(settings, identity, runner.clone(), Arc::new(iso)).unwrap();
+        let link = Link::new(settings, identity, runner.clone(), Arc::new(iso)).unwrap().telling(spool);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let token = stop.clone();

@@ -202,12 +202,16 @@ pub(crate) struct AgentToken {
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    Role::of(text).ok_or_else(|| "expected viewer, operator or admin".to_owned())
+    Role::of(text).ok_or_else(|| say!("expected viewer, operator or admin", "应为 viewer、operator 或 admin"))
 }
 
 fn sha256(text: &str) -> Result<String, String> {
     let whole = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if whole { Ok(text.to_ascii_lowercase()) } else { Err("expected 64 hexadecimal digits".to_owned()) }
+    if whole {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(say!("expected 64 hexadecimal digits", "应为 64 位十六进制数字"))
+    }
 }
 
 /// Seconds.
@@ -215,7 +219,9 @@ fn life(text: &str) -> Result<u32, String> {
     let count = |unit: char| text.strip_suffix(unit).and_then(|count| count.parse::<u32>().ok());
     let seconds = count('s').or_else(|| count('m')?.checked_mul(60)).or_else(|| count('h')?.checked_mul(3600));
     let seconds = seconds.or_else(|| count('d')?.checked_mul(24 * 3600));
-    seconds.filter(|seconds| *seconds > 0).ok_or_else(|| "expected a time such as 30m, 4h or 1d".to_owned())
+    seconds
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| say!("expected a time such as 30m, 4h or 1d", "应为时间，如 30m、4h 或 1d"))
 }
 
 #[cfg(test)]

@@ -101,7 +101,10 @@ fn since(text: &str) -> Result<Timestamp, String> {
         None => text.parse().ok().or_else(|| text.parse().ok().and_then(|date| midnight(date).ok())),
     };
     found.ok_or_else(|| {
-        "expected a date such as 2026-11-01, a time such as 2026-11-01T08:00:00Z, or 90m, 24h or 7d".to_owned()
+        say!(
+            "expected a date such as 2026-11-01, a time such as 2026-11-01T08:00:00Z, or 90m, 24h or 7d",
+            "应为日期如 2026-11-01，时间如 2026-11-01T08:00:00Z，或 90m、24h、7d"
+        )
     })
 }
 

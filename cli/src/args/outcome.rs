@@ -23,7 +23,7 @@ Examples:
 pub(super) const REPORT_HELP: &str = "\
 Without -o, and with -o html, it is one HTML page that needs nothing else: no script, no font, no picture from \
 elsewhere. It can be printed. With -o json it is the same as one document. It holds no password and no token. The words of the \
-page are Chinese or English; what agents, clusters and operators have said is quoted as it is. The audit log is part \
+page are Chinese, or English with --lang en; what agents, clusters and operators have said is quoted as it is. The audit log is part \
 of it where your role may read it. A job that has not ended can be reported, too.
 
 Examples:
@@ -61,12 +61,9 @@ pub(crate) struct Report {
     /// Replace the file when it is there already
     #[arg(long, requires = "out")]
     pub(crate) force: bool,
-    /// Language of the page
-    #[arg(long, value_name = "LANG", default_value = "zh")]
-    pub(crate) lang: Lang,
 }
 
-/// Language of a page.
+/// Language of texts for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Lang {
     /// Chinese

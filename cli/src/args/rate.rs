@@ -20,12 +20,14 @@ pub(super) fn rate(text: &str) -> Result<u64, String> {
     let plain = lower.strip_suffix("/s").unwrap_or(&lower).trim();
     let unit = UNITS.iter().find_map(|(unit, factor)| Some((plain.strip_suffix(unit)?, *factor)));
     let (number, factor) = unit.unwrap_or((plain, 1.0));
-    let wrong = || format!("\"{text}\" is no rate like 40MiB/s, 500KiB/s or none");
+    let wrong = || {
+        say!("\"{text}\" is no rate like 40MiB/s, 500KiB/s or none", "“{text}”不是速率，应如 40MiB/s、500KiB/s 或 none")
+    };
     let number: f64 = number.trim().parse().map_err(|_| wrong())?;
     let bytes = number * factor;
     // Slower than this nothing would ever end, and a chunk would count as stalled.
     if !(1024.0..=1e15).contains(&bytes) {
-        return Err(format!("{}: it must be at least 1KiB/s", wrong()));
+        return Err(say!("{wrong}: it must be at least 1KiB/s", "{wrong}：至少为 1KiB/s"; wrong = wrong()));
     }
     Ok(bytes as u64)
 }
@@ -35,7 +37,10 @@ pub(super) fn in_flight(text: &str) -> Result<u32, String> {
     match text.trim().parse() {
         _ if text.trim().eq_ignore_ascii_case("auto") => Ok(0),
         Ok(count @ 1..=16) => Ok(count),
-        _ => Err(format!("\"{text}\" is neither a number from 1 to 16 nor auto")),
+        _ => Err(say!(
+            "\"{text}\" is neither a number from 1 to 16 nor auto",
+            "“{text}”不是 1 至 16 的数字，也不是 auto"
+        )),
     }
 }
 

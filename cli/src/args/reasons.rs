@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::{Job, Lang};
+use super::Job;
 
 /// See [`super::Command::Explain`].
 pub(super) const EXPLAIN_HELP: &str = "\
 Codes stand in `ctl show`, at the end of `ctl watch`, in the problems of `ctl plan check`, in events and in the audit \
-log. Needs no controller. Without CODE all codes are listed. Without --lang the language follows LC_ALL, LC_MESSAGES or \
-LANG: Chinese for zh, English otherwise. The exit code is 2 when there is no such code; the nearest ones are named then.
+log. Needs no controller. Without CODE all codes are listed. JSON is in English unless --lang says otherwise. The exit code is 2 when there is no such code; the nearest ones are named then.
 
 Examples:
   ctl explain vm_name_taken
@@ -22,7 +21,7 @@ Examples:
 pub(super) const BUNDLE_HELP: &str = "\
 The archive has the job, all of its events, its plan, result, resources, times, the report as a page and as JSON, the \
 agents of its site, the audit log's records where your role may read them, the versions and your own connection \
-settings. manifest.json names each part, what is missing and why, and what is not part of it, such as the log files on \
+settings. The report is Chinese, or English with --lang en. manifest.json names each part, what is missing and why, and what is not part of it, such as the log files on \
 the bastion. It holds no password, token or key: everything goes once more through the rules that keep them out. Only \
 its owner may read the file. A part that cannot be had does not stop the others.
 
@@ -36,9 +35,6 @@ Examples:
 pub(crate) struct Explain {
     /// The code; all of them are listed without one
     pub(crate) code: Option<String>,
-    /// Language of the text [default: that of the environment]
-    #[arg(long, value_name = "LANG")]
-    pub(crate) lang: Option<Lang>,
 }
 
 /// See [`super::Command::Bundle`].
@@ -52,7 +48,4 @@ pub(crate) struct Bundle {
     /// Replace the file when it is there already
     #[arg(long)]
     pub(crate) force: bool,
-    /// Language of the report in it
-    #[arg(long, value_name = "LANG", default_value = "zh")]
-    pub(crate) lang: Lang,
 }

@@ -53,7 +53,8 @@ pub(crate) async fn all(client: &Client, state: &mut State) -> Result<Vec<Findin
         }
         let Some(planned) = running.join_next().await else { break };
         let (index, missing, planned) = planned.map_err(|error| {
-            Failure::new(Exit::Internal, "checking a workbook broke off").because(error.to_string())
+            Failure::new(Exit::Internal, said!("checking a workbook broke off", "规划表校验中断"))
+                .because(error.to_string())
         })?;
         let (mut verdict, mut problems, sha256) = planned?;
         if let Some(missing) = missing {

@@ -101,7 +101,8 @@ impl<'a> Drive<'a> {
                 _ = tick.tick() => self.tick(),
                 Some((index, told)) = self.told.recv() => self.take(index, told)?,
                 Some(Err(error)) = self.carried.join_next(), if !self.carried.is_empty() => {
-                    return Err(Failure::new(Exit::Internal, "following a job broke off").because(error.to_string()));
+                    return Err(Failure::new(Exit::Internal, said!("following a job broke off", "对作业的跟踪中断"))
+                        .because(error.to_string()));
                 }
             }
         }
@@ -187,7 +188,8 @@ impl<'a> Drive<'a> {
         {
             let line = teller.tell(heard, known, Timestamp::now());
             if let Some(line) = line.filter(|line| line.level >= Level::Warning) {
-                self.show.line(line.level, &format!("{}: {}", self.campaign.state.sites[index].site, line.text));
+                let site = &self.campaign.state.sites[index].site;
+                self.show.line(line.level, &say!("{site}: {text}", "{site}：{text}"; text = line.text));
             }
         }
         if matches!(heard, Heard::End) {
@@ -205,8 +207,12 @@ impl<'a> Drive<'a> {
         self.tellers.remove(&index);
         let Some(ended) = ended else {
             let site = &self.campaign.state.sites[index].site;
-            let message = format!("the controller ended the stream of the job of site {site}, which has not ended");
-            return Err(Failure::new(Exit::Internal, message).remedy(format!("go on: {}", self.place.command("run"))));
+            let message = said!(
+                "the controller ended the stream of the job of site {site}, which has not ended",
+                "站点 {site} 的作业尚未结束，控制器却结束了事件流"
+            );
+            return Err(Failure::new(Exit::Internal, message)
+                .remedy(said!("go on: {again}", "继续：{again}"; again = self.place.command("run"))));
         };
         self.turn(index, Stage::Ended(ended))
     }
@@ -224,14 +230,17 @@ impl<'a> Drive<'a> {
         let asks = self.campaign.asks(index);
         let (level, what) = match &site.stage {
             Stage::Submitting => (Level::Debug, String::new()),
-            Stage::Running if asks => (Level::Warning, format!("job {job} waits for an operator: ctl decide {job}")),
-            Stage::Running => (Level::Info, format!("job {job} is stored")),
-            Stage::Refused { message } => (Level::Error, format!("refused: {message}")),
+            Stage::Running if asks => (
+                Level::Warning,
+                say!("job {job} waits for an operator: ctl decide {job}", "作业 {job} 等待操作员：ctl decide {job}"),
+            ),
+            Stage::Running => (Level::Info, say!("job {job} is stored", "作业 {job} 已保存")),
+            Stage::Refused { message } => (Level::Error, say!("refused: {message}", "被拒绝：{message}")),
             Stage::Ended(ended) => ended_line(&job, ended),
             Stage::Waiting | Stage::Skipped => (Level::Debug, String::new()),
         };
         if level > Level::Debug {
-            self.show.line(level, &format!("{}: {what}", site.site));
+            self.show.line(level, &say!("{site}: {what}", "{site}：{what}"; site = site.site));
         }
         self.show.site(&self.campaign.scene(self.show.is_broken()), index)
     }
@@ -239,7 +248,8 @@ impl<'a> Drive<'a> {
 
 fn ended_line(job: &str, ended: &Ended) -> (Level, String) {
     let level = if ended.outcome == gantry_proto::JobOutcome::Succeeded { Level::Info } else { Level::Error };
-    let why = ended.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
-    let left_over = if ended.left_over { "; something is left over" } else { "" };
-    (level, format!("job {job}: {}{why}{left_over}", words::outcome(ended.outcome)))
+    let why = ended.message.as_ref().map(|why| say!(": {why}", "：{why}")).unwrap_or_default();
+    let left_over = if ended.left_over { word!("; something is left over", "；有残留对象") } else { "" };
+    let outcome = words::ended(ended.outcome);
+    (level, say!("job {job}: {outcome}{why}{left_over}", "作业 {job}：{outcome}{why}{left_over}"))
 }

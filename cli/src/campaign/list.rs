@@ -11,7 +11,7 @@ use std::{
 use gantry_proto::id::check_name;
 
 use super::SITES_MAX;
-use crate::{exit::Failure, profile::io_words, render::words};
+use crate::{exit::Failure, language::Said, profile::io_words, render::words};
 
 /// The largest list that is read, bytes.
 const LIST_MAX_BYTES: u64 = 1 << 20;
@@ -34,32 +34,50 @@ pub(crate) struct Entry {
 /// The sites, in their order.
 pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, Failure> {
     let unreadable = |error: std::io::Error| {
-        Failure::usage(format!("cannot read the sites of the campaign, {}", path.display()))
-            .because(io_words(&error))
-            .remedy("give a directory with a workbook SITE.xlsx for each site, or a file with lines SITE,WORKBOOK")
+        Failure::usage(said!(
+            "cannot read the sites of the campaign, {path}",
+            "无法读取批量部署的站点 {path}"; path = path.display()
+        ))
+        .because(io_words(&error))
+        .remedy(said!(
+            "give a directory with a workbook SITE.xlsx for each site, or a file with lines SITE,WORKBOOK",
+            "请给出每个站点有一份规划表 SITE.xlsx 的目录，或每行为 SITE,WORKBOOK 的文件"
+        ))
     };
     let (what, read) = match fs::metadata(path).map_err(unreadable)?.is_dir() {
-        true => ("the directory", directory(path).map_err(unreadable)?),
-        false => ("the list", parse(&text(path).map_err(unreadable)?, path.parent().unwrap_or(Path::new("")))),
+        true => (said!("the directory", "目录"), directory(path).map_err(unreadable)?),
+        false => {
+            (said!("the list", "列表"), parse(&text(path).map_err(unreadable)?, path.parent().unwrap_or(Path::new(""))))
+        }
     };
     let (entries, mut faults) = read;
     faults.extend(doubles(&entries));
     match entries.len() {
-        0 if faults.is_empty() => faults.push("it names no site".to_owned()),
+        0 if faults.is_empty() => faults.push(said!("it names no site", "其中没有站点")),
         1..=SITES_MAX | 0 => {}
-        many => faults.push(format!("it names {many} sites, at most {SITES_MAX} are taken: make several campaigns")),
+        many => faults.push(said!(
+            "it names {many} sites, at most {SITES_MAX} are taken: make several campaigns",
+            "其中有 {many} 个站点，最多 {SITES_MAX} 个：请分成多次批量部署"
+        )),
     }
     if faults.is_empty() {
         return Ok(entries);
     }
-    let failure = Failure::usage(format!("{what} {} is not that of a campaign", path.display()));
+    let failure = Failure::usage(said!(
+        "{what} {path} is not that of a campaign",
+        "{what} {path} 不能用于批量部署"; path = path.display()
+    ));
     let more = faults.len().saturating_sub(FAULTS_TOLD);
     let failure = faults.into_iter().take(FAULTS_TOLD).fold(failure, Failure::because);
-    let failure = if more > 0 { failure.because(format!("and {}", words::count(more, "more fault"))) } else { failure };
-    Err(failure.remedy("see what is expected: ctl campaign run --help"))
+    let s = words::s(more);
+    let failure = match more {
+        0 => failure,
+        _ => failure.because(said!("and {more} more fault{s}", "另有 {more} 处问题")),
+    };
+    Err(failure.remedy(said!("see what is expected: ctl campaign run --help", "查看要求：ctl campaign run --help")))
 }
 
-type Read = (Vec<Entry>, Vec<String>);
+type Read = (Vec<Entry>, Vec<Said>);
 
 /// Every workbook of a directory; what a spreadsheet program leaves beside an open one is none.
 fn directory(path: &Path) -> std::io::Result<Read> {
@@ -77,7 +95,9 @@ fn directory(path: &Path) -> std::io::Result<Read> {
         let site = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match check_name(&site) {
             Ok(()) => entries.push(Entry { site, workbook: path.join(&name), agent: None }),
-            Err(error) => faults.push(format!("{shown} is not named for a site: {error}")),
+            Err(error) => {
+                faults.push(said!("{shown} is not named for a site: {error}", "{shown} 不是以站点命名：{error}"))
+            }
         }
     }
     Ok((entries, faults))
@@ -88,13 +108,13 @@ fn is_workbook(extension: &std::ffi::OsStr) -> bool {
 }
 
 fn text(path: &Path) -> std::io::Result<String> {
-    let other = |why: &str| std::io::Error::other(why.to_owned());
+    let other = std::io::Error::other::<&str>;
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(LIST_MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIST_MAX_BYTES {
-        return Err(other("it is larger than 1 MiB"));
+        return Err(other(word!("it is larger than 1 MiB", "它大于 1 MiB")));
     }
-    String::from_utf8(bytes).map_err(|_| other("it is not UTF-8 text"))
+    String::from_utf8(bytes).map_err(|_| other(word!("it is not UTF-8 text", "它不是 UTF-8 文本")))
 }
 
 /// The lines of a list; paths count from `directory`.
@@ -109,17 +129,20 @@ fn parse(text: &str, directory: &Path) -> Read {
             Ok(Some(entry)) => entries.push(entry),
             // Tables are often saved with the names of their columns.
             Ok(None) if entries.is_empty() && faults.is_empty() => {}
-            Ok(None) => faults.push(format!("line {number}: the names of the columns belong into the first line")),
-            Err(why) => faults.push(format!("line {number}: {why}")),
+            Ok(None) => faults.push(said!(
+                "line {number}: the names of the columns belong into the first line",
+                "第 {number} 行：列名应在首行"
+            )),
+            Err(why) => faults.push(said!("line {number}: {why}", "第 {number} 行：{why}")),
         }
     }
     (entries, faults)
 }
 
 /// One line; `None`: the names of the columns.
-fn entry(line: &str, directory: &Path) -> Result<Option<Entry>, String> {
+fn entry(line: &str, directory: &Path) -> Result<Option<Entry>, Said> {
     if line.len() > LINE_MAX_BYTES {
-        return Err(format!("it is longer than {} KiB", LINE_MAX_BYTES >> 10));
+        return Err(said!("it is longer than {most} KiB", "超过 {most} KiB"; most = LINE_MAX_BYTES >> 10));
     }
     let mut fields = fields(line)?;
     // A table is saved with as many commas in each line.
@@ -129,23 +152,29 @@ fn entry(line: &str, directory: &Path) -> Result<Option<Entry>, String> {
     let (site, workbook, agent) = match fields.as_slice() {
         [site, workbook] => (site, workbook, None),
         [site, workbook, agent] => (site, workbook, Some(agent)),
-        other => return Err(format!("it has {}, expected SITE,WORKBOOK[,AGENT]", words::count(other.len(), "field"))),
+        other => {
+            let (n, s) = (other.len(), words::s(other.len()));
+            return Err(said!(
+                "it has {n} field{s}, expected SITE,WORKBOOK[,AGENT]",
+                "有 {n} 个字段，应为 SITE,WORKBOOK[,AGENT]"
+            ));
+        }
     };
     if site == "site" && workbook == "workbook" {
         return Ok(None);
     }
-    check_name(site).map_err(|error| format!("the site: {error}"))?;
+    check_name(site).map_err(|error| said!("the site: {error}", "站点：{error}"))?;
     if workbook.is_empty() {
-        return Err(format!("site {site} has no workbook"));
+        return Err(said!("site {site} has no workbook", "站点 {site} 没有规划表"));
     }
     if let Some(agent) = agent {
-        check_name(agent).map_err(|error| format!("the agent: {error}"))?;
+        check_name(agent).map_err(|error| said!("the agent: {error}", "代理：{error}"))?;
     }
     Ok(Some(Entry { site: site.clone(), workbook: directory.join(workbook), agent: agent.cloned() }))
 }
 
 /// The fields of a line: separated by commas, a field with a comma in quotes.
-fn fields(line: &str) -> Result<Vec<String>, String> {
+fn fields(line: &str) -> Result<Vec<String>, Said> {
     let (mut fields, mut quoted) = (vec![String::new()], false);
     let mut chars = line.chars().peekable();
     while let Some(c) = chars.next() {
@@ -162,22 +191,21 @@ fn fields(line: &str) -> Result<Vec<String>, String> {
         }
     }
     if quoted {
-        return Err("a quote is not closed".to_owned());
+        return Err(said!("a quote is not closed", "引号未闭合"));
     }
     Ok(fields.iter().map(|field| field.trim().to_owned()).collect())
 }
 
 /// What two sites have in common, and must not.
-fn doubles(entries: &[Entry]) -> Vec<String> {
+fn doubles(entries: &[Entry]) -> Vec<Said> {
     let (mut faults, mut workbooks, mut sites) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for entry in entries {
         if sites.insert(&entry.site, ()).is_some() {
-            faults.push(format!("site {} is named twice", entry.site));
+            faults.push(said!("site {site} is named twice", "站点 {site} 出现两次"; site = entry.site));
         } else if let Some(first) = workbooks.insert(&entry.workbook, &entry.site) {
-            faults.push(format!(
-                "sites {first} and {} have the same workbook {}",
-                entry.site,
-                entry.workbook.display()
+            faults.push(said!(
+                "sites {first} and {site} have the same workbook {path}",
+                "站点 {first} 与 {site} 的规划表相同：{path}"; site = entry.site, path = entry.workbook.display()
             ));
         }
     }
@@ -197,7 +225,7 @@ mod tests {
         let text = "\u{feff}site,workbook,agent\r\n# night 1\r\n\r\nshanghai-1, a.xlsx,\r\nbeijing-2,\"b, final.xlsx\"\
                     ,bastion-7\r\nwuhan,/x/\"c\".xlsx\r\n";
         let (entries, faults) = parse(text, Path::new("plans"));
-        assert_eq!(faults, Vec::<String>::new());
+        assert_eq!(faults, Vec::<Said>::new());
         let expected = [
             entry_of("shanghai-1", "plans/a.xlsx", None),
             entry_of("beijing-2", "plans/b, final.xlsx", Some("bastion-7")),
@@ -211,7 +239,7 @@ mod tests {
         let text = "a,a.xlsx\nB,b.xlsx\nc\nd,\ne,e.xlsx,Agent!\nsite,workbook\nf,\"f.xlsx\n";
         let (entries, faults) = parse(text, Path::new(""));
         assert_eq!(entries, [entry_of("a", "a.xlsx", None)]);
-        let lines: Vec<&str> = faults.iter().map(|fault| &fault[..6]).collect();
+        let lines: Vec<&str> = faults.iter().map(|fault| &fault.english()[..6]).collect();
         assert_eq!(lines, ["line 2", "line 3", "line 4", "line 5", "line 6", "line 7"], "{faults:?}");
     }
 

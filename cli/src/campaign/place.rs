@@ -14,6 +14,7 @@ use super::state::State;
 use crate::{
     args::CampaignOf,
     exit::{Exit, Failure},
+    language::Said,
     profile::io_words,
     render::units,
 };
@@ -38,9 +39,15 @@ impl Place {
             Some(state) => state.clone(),
             // `.` and `sites/` have names too.
             None => beside(&args.sites).map_err(|error| {
-                Failure::usage(format!("cannot find the sites of the campaign, {}", args.sites.display()))
-                    .because(io_words(&error))
-                    .remedy("check the path, or say with --state where the campaign's state is")
+                Failure::usage(said!(
+                    "cannot find the sites of the campaign, {path}",
+                    "找不到批量部署的站点 {path}"; path = args.sites.display()
+                ))
+                .because(io_words(&error))
+                .remedy(said!(
+                    "check the path, or say with --state where the campaign's state is",
+                    "请检查路径，或用 --state 指明状态文件的位置"
+                ))
             })?,
         };
         Ok(Self { sites: args.sites.clone(), state })
@@ -70,12 +77,19 @@ impl Place {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(self.beside("lock"));
         match file.and_then(|file| file.try_lock().map(|()| file).map_err(io::Error::from)) {
             Ok(file) => Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Err(Failure::new(Exit::Refused, format!("campaign {} is being run already", self.name()))
-                    .because(format!("another ctl holds {}", self.beside("lock").display()))
-                    .remedy(format!("see how it stands: {}", self.command("status")))
-                    .remedy("or end that ctl with Ctrl-C, then give the command again"))
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Failure::new(
+                Exit::Refused,
+                said!("campaign {name} is being run already", "批量部署 {name} 已在执行"; name = self.name()),
+            )
+            .because(said!(
+                "another ctl holds {path}",
+                "另一个 ctl 占用 {path}"; path = self.beside("lock").display()
+            ))
+            .remedy(said!("see how it stands: {command}", "查看其状态：{command}"; command = self.command("status")))
+            .remedy(said!(
+                "or end that ctl with Ctrl-C, then give the command again",
+                "或用 Ctrl-C 结束该 ctl，再重新执行该命令"
+            ))),
             Err(error) => Err(self.unwritten(&error)),
         }
     }
@@ -88,26 +102,35 @@ impl Place {
 
     /// The state, if there is one.
     pub(crate) fn read(&self) -> Result<Option<State>, Failure> {
-        let failed = |why: String| {
-            Failure::usage(format!("cannot read the campaign's state, {}", self.state.display()))
-                .because(why)
-                .remedy("put the file back as it was: it knows which sites have a job already")
+        let failed = |why: Said| {
+            Failure::usage(said!(
+                "cannot read the campaign's state, {path}",
+                "无法读取批量部署的状态文件 {path}"; path = self.state.display()
+            ))
+            .because(why)
+            .remedy(said!(
+                "put the file back as it was: it knows which sites have a job already",
+                "请将该文件恢复原样：其中记录了哪些站点已有作业"
+            ))
         };
         let text = match read_bounded(&self.state, STATE_MAX_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(io_words(&error))),
         };
-        let state: State = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+        let state: State = serde_json::from_slice(&text).map_err(|error| failed(error.to_string().into()))?;
         state.fault().map_or(Ok(Some(state)), |fault| Err(failed(fault)))
     }
 
     /// The state of a campaign that has been begun.
     pub(crate) fn require(&self) -> Result<State, Failure> {
         self.read()?.ok_or_else(|| {
-            Failure::usage(format!("campaign {} has not been begun", self.name()))
-                .because(format!("there is no {}", self.state.display()))
-                .remedy(format!("begin it: {}", self.command("run")))
+            Failure::usage(said!(
+                "campaign {name} has not been begun",
+                "批量部署 {name} 尚未开始"; name = self.name()
+            ))
+            .because(said!("there is no {path}", "没有 {path}"; path = self.state.display()))
+            .remedy(said!("begin it: {command}", "开始：{command}"; command = self.command("run")))
         })
     }
 
@@ -150,9 +173,15 @@ impl Place {
     }
 
     fn unwritten(&self, error: &io::Error) -> Failure {
-        Failure::usage(format!("cannot write the campaign's state, {}", self.state.display()))
-            .because(error.to_string().to_lowercase())
-            .remedy("make room there, or say with --state where you may write; without it no job begins")
+        Failure::usage(said!(
+            "cannot write the campaign's state, {path}",
+            "无法写入批量部署的状态文件 {path}"; path = self.state.display()
+        ))
+        .because(error.to_string().to_lowercase())
+        .remedy(said!(
+            "make room there, or say with --state where you may write; without it no job begins",
+            "请腾出空间，或用 --state 指明可写的位置；没有它不会开始任何作业"
+        ))
     }
 }
 
@@ -166,7 +195,11 @@ fn beside(sites: &Path) -> io::Result<PathBuf> {
 fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most { Err(io::Error::other(format!("it is larger than {most} bytes"))) } else { Ok(bytes) }
+    if bytes.len() as u64 > most {
+        Err(io::Error::other(say!("it is larger than {most} bytes", "它大于 {most} 字节")))
+    } else {
+        Ok(bytes)
+    }
 }
 
 /// All or nothing: a name is given to what is on disk.

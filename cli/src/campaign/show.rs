@@ -63,10 +63,11 @@ impl Show {
             Heard::Broken { why, .. } => {
                 self.broken.insert(index);
                 if was {
-                    self.line(
-                        Level::Warning,
-                        &format!("the line to the controller broke ({why}); the jobs go on, trying again"),
+                    let text = say!(
+                        "the line to the controller broke ({why}); the jobs go on, trying again",
+                        "与控制器的连接中断（{why}）；作业仍在继续，正在重试"
                     );
+                    self.line(Level::Warning, &text);
                 }
             }
             _ => self.well(index),
@@ -76,7 +77,7 @@ impl Show {
     /// The line of this site works.
     pub(crate) fn well(&mut self, index: usize) {
         if self.broken.remove(&index) && self.broken.is_empty() {
-            self.line(Level::Info, "the line to the controller is back");
+            self.line(Level::Info, word!("the line to the controller is back", "与控制器的连接已恢复"));
         }
     }
 
@@ -92,8 +93,14 @@ impl Show {
         }
         self.paused = since.is_some();
         match since {
-            Some(_) => self.line(Level::Warning, "the campaign is paused: no further job begins, what runs goes on"),
-            None => self.line(Level::Info, "the campaign goes on"),
+            Some(_) => self.line(
+                Level::Warning,
+                word!(
+                    "the campaign is paused: no further job begins, what runs goes on",
+                    "批量部署已暂停：不再开始新作业，进行中的继续"
+                ),
+            ),
+            None => self.line(Level::Info, word!("the campaign goes on", "批量部署已恢复")),
         }
     }
 

@@ -60,7 +60,7 @@ impl Carried {
             let broken = match client.submit(wish.clone()).await {
                 Ok(v1::SubmitJobResponse { outcome: Some(outcome) }) => return Some(answered(outcome)),
                 Ok(_) => return Some(Told::Lost(refusal::incomplete(client.url(), "outcome"))),
-                Err(Lost::No(failure)) => return Some(Told::Refused(failure.sentence())),
+                Err(Lost::No(failure)) => return Some(Told::Refused(failure.sentence().english().to_owned())),
                 Err(Lost::Maybe(failure)) => Heard::Broken { why: follow::words(failure), tries, pause },
             };
             say.send((self.index, Told::Heard(broken))).await.ok()?;
@@ -78,7 +78,7 @@ fn answered(outcome: v1::submit_job_response::Outcome) -> Told {
         Outcome::Rejected(rejected) => {
             let found = workbook::problems(rejected.problems);
             let why = found.first().map_or_else(String::new, |problem| format!(": {}", problem.message));
-            Told::Refused(format!("the workbook is rejected{why}"))
+            Told::Refused(said!("the workbook is rejected{why}", "规划表未通过{why}").english().to_owned())
         }
     }
 }

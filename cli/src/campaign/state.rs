@@ -18,6 +18,7 @@ use crate::{
     args::{CampaignRun, OnFailure},
     exit,
     follow::Known,
+    language::Said,
     profile::Endpoint,
     render::{ending::Ending, units},
 };
@@ -154,33 +155,47 @@ impl State {
     }
 
     /// What a file says that somebody may have edited.
-    pub(crate) fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<Said> {
         if self.form != FORM {
-            return Some(format!("its form is \"{}\", expected \"{FORM}\"", self.form));
+            return Some(said!(
+                "its form is \"{form}\", expected \"{FORM}\"",
+                "其格式为“{form}”，应为“{FORM}”"; form = self.form
+            ));
         }
         if self.sites.len() > 2 * SITES_MAX {
-            return Some(format!("it has {} sites", self.sites.len()));
+            return Some(said!("it has {n} sites", "它有 {n} 个站点"; n = self.sites.len()));
         }
         let (mut sites, mut jobs) = (BTreeSet::new(), BTreeSet::new());
-        let twice = |site: &Site| format!("site {} or its job is there twice", site.site);
+        let twice =
+            |site: &Site| said!("site {site} or its job is there twice", "站点 {site} 或其作业重复"; site = site.site);
         let known = |site: &&Site| !sites.insert(site.site.clone()) || site.job_id.is_some_and(|id| !jobs.insert(id));
         if let Some(site) = self.sites.iter().find(known) {
             return Some(twice(site));
         }
         let needs_job = |site: &&Site| site.job_id.is_none() && site.stage.is_begun();
-        self.sites.iter().find(needs_job).map(|site| format!("site {} is at work without a job", site.site))
+        let site = self.sites.iter().find(needs_job)?;
+        Some(said!("site {site} is at work without a job", "站点 {site} 进行中却没有作业"; site = site.site))
     }
 
     /// Job ids count at one controller: at another one they would make second jobs.
     pub(crate) fn belongs_to(&mut self, endpoint: &Endpoint) -> Result<(), exit::Failure> {
         if self.ca_sha256 != sha256_hex(endpoint.ca.as_bytes()) {
-            return Err(exit::Failure::usage(format!(
-                "the campaign cannot go on at the controller at {}",
-                endpoint.url
+            return Err(exit::Failure::usage(said!(
+                "the campaign cannot go on at the controller at {url}",
+                "批量部署不能在控制器 {url} 上继续"; url = endpoint.url
             ))
-            .because(format!("it was begun at another one, at {}", self.controller))
-            .remedy("use the profile of that controller (--profile or GANTRY_PROFILE)")
-            .remedy("or begin a new campaign with --state FILE, for sites that were not deployed there"));
+            .because(said!(
+                "it was begun at another one, at {url}",
+                "它始于另一控制器 {url}"; url = self.controller
+            ))
+            .remedy(said!(
+                "use the profile of that controller (--profile or GANTRY_PROFILE)",
+                "请使用该控制器的配置文件（--profile 或 GANTRY_PROFILE）"
+            ))
+            .remedy(said!(
+                "or begin a new campaign with --state FILE, for sites that were not deployed there",
+                "或用 --state FILE 为未在该处部署过的站点开始新的批量部署"
+            )));
         }
         self.controller.clone_from(&endpoint.url);
         Ok(())
@@ -209,10 +224,16 @@ impl State {
         // What has begun stays in sight, behind the others: it is no canary of theirs.
         for gone in order.iter().filter_map(|name| before.remove(name)) {
             if gone.stage.is_begun() {
-                notes.push(format!("site {} is not in the list any more; its job is followed", gone.site));
+                notes.push(say!(
+                    "site {site} is not in the list any more; its job is followed",
+                    "站点 {site} 已不在列表中；继续跟踪其作业"; site = gone.site
+                ));
                 sites.push(gone);
             } else {
-                notes.push(format!("site {} is not in the list any more, and has not begun", gone.site));
+                notes.push(say!(
+                    "site {site} is not in the list any more, and has not begun",
+                    "站点 {site} 已不在列表中，且尚未开始"; site = gone.site
+                ));
             }
         }
         self.sites = sites;

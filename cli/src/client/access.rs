@@ -8,7 +8,7 @@ use crate::{exit::Failure, refusal};
 impl Client {
     /// Adds a site; twice is the same as once.
     pub(crate) async fn add_site(&self, site: &str) -> Result<v1::AddSiteResponse, Failure> {
-        let answer = self.call("adding the site", ATTEMPTS, || {
+        let answer = self.call(said!("adding the site", "添加站点"), ATTEMPTS, || {
             let (mut access, request) = (self.access.clone(), v1::AddSiteRequest { site: site.to_owned() });
             async move { access.add_site(request).await }
         });
@@ -17,7 +17,7 @@ impl Client {
 
     /// The sites.
     pub(crate) async fn sites(&self) -> Result<Vec<v1::Site>, Failure> {
-        let answer = self.call("listing the sites", ATTEMPTS, || {
+        let answer = self.call(said!("listing the sites", "查询站点列表"), ATTEMPTS, || {
             let mut access = self.access.clone();
             async move { access.list_sites(v1::ListSitesRequest {}).await }
         });
@@ -26,7 +26,7 @@ impl Client {
 
     /// Lets an operator in. Asked once: a second time the name would be taken by the first.
     pub(crate) async fn add_operator(&self, request: v1::AddOperatorRequest) -> Result<v1::AddOperatorResponse, Lost> {
-        self.call("letting the operator in", 1, || {
+        self.call(said!("letting the operator in", "添加操作员"), 1, || {
             let (mut access, request) = (self.access.clone(), request.clone());
             async move { access.add_operator(request).await }
         })
@@ -35,7 +35,7 @@ impl Client {
 
     /// Changes what an operator may do.
     pub(crate) async fn set_operator(&self, request: v1::SetOperatorRequest) -> Result<v1::Operator, Failure> {
-        let answer = self.call("changing the operator", ATTEMPTS, || {
+        let answer = self.call(said!("changing the operator", "修改操作员"), ATTEMPTS, || {
             let (mut access, request) = (self.access.clone(), request.clone());
             async move { access.set_operator(request).await }
         });
@@ -44,7 +44,7 @@ impl Client {
 
     /// The operators.
     pub(crate) async fn operators(&self) -> Result<Vec<v1::Operator>, Failure> {
-        let answer = self.call("listing the operators", ATTEMPTS, || {
+        let answer = self.call(said!("listing the operators", "查询操作员列表"), ATTEMPTS, || {
             let mut access = self.access.clone();
             async move { access.list_operators(v1::ListOperatorsRequest {}).await }
         });
@@ -53,7 +53,7 @@ impl Client {
 
     /// Shuts an operator out.
     pub(crate) async fn revoke_operator(&self, name: &str) -> Result<v1::Operator, Failure> {
-        let answer = self.call("revoking the operator", ATTEMPTS, || {
+        let answer = self.call(said!("revoking the operator", "吊销操作员"), ATTEMPTS, || {
             let (mut access, request) = (self.access.clone(), v1::RevokeOperatorRequest { operator: name.to_owned() });
             async move { access.revoke_operator(request).await }
         });
@@ -62,7 +62,7 @@ impl Client {
 
     /// Makes a join token. A lost one is never used, so it may be asked for again.
     pub(crate) async fn make_token(&self, request: v1::MakeTokenRequest) -> Result<v1::MakeTokenResponse, Failure> {
-        let answer = self.call("making a join token", ATTEMPTS, || {
+        let answer = self.call(said!("making a join token", "签发加入令牌"), ATTEMPTS, || {
             let (mut access, request) = (self.access.clone(), request.clone());
             async move { access.make_token(request).await }
         });
@@ -74,7 +74,7 @@ impl Client {
         &self,
         request: v1::ApproveAgentRequest,
     ) -> Result<v1::ApproveAgentResponse, Failure> {
-        let answer = self.call("approving the agent's return", ATTEMPTS, || {
+        let answer = self.call(said!("approving the agent's return", "批准代理恢复"), ATTEMPTS, || {
             let (mut access, request) = (self.access.clone(), request.clone());
             async move { access.approve_agent(request).await }
         });
@@ -86,7 +86,7 @@ impl Client {
         &self,
         request: v1::RevokeAgentRequest,
     ) -> Result<v1::RevokeAgentResponse, Failure> {
-        let answer = self.call("revoking the agent", ATTEMPTS, || {
+        let answer = self.call(said!("revoking the agent", "吊销代理"), ATTEMPTS, || {
             let (mut access, request) = (self.access.clone(), request.clone());
             async move { access.revoke_agent(request).await }
         });

@@ -28,12 +28,16 @@ async fn token(cx: &Cx, args: AgentToken) -> Result<(), Failure> {
         Format::Table => {
             cx.out.text(&answer.token)?;
             let until = expires.unwrap_or_default();
-            cx.out.note(&format!("works once, until {until}; on the agent's host: agent join, then paste it"));
+            cx.out.note(&say!(
+                "works once, until {until}; on the agent's host: agent join, then paste it",
+                "仅可使用一次，有效期至 {until}；在代理主机上执行 agent join 后粘贴"
+            ));
             if answer.replaces {
                 let agent = agent.unwrap_or_default();
-                cx.out.note(&format!(
+                cx.out.note(&say!(
                     "warning: agent {agent} is there; the one that joins with this token takes its place (on the same \
-                     host: agent join --again)"
+                     host: agent join --again)",
+                    "警告：代理 {agent} 已存在；用此令牌加入的代理将取代它（同一主机上：agent join --again）"
                 ));
             }
             Ok(())
@@ -49,10 +53,10 @@ async fn approve(cx: &Cx, agent: &str, key_sha256: String) -> Result<(), Failure
     let answer = cx.connect().await?.approve_agent(wish).await?;
     let until = units::from_micros(answer.until_micros).map(|at| at.to_string());
     match cx.out.format {
-        Format::Table => cx.out.text(&format!(
-            "agent {agent} may come back with the key of sha256 {}, until {}",
-            clean(&answer.key_sha256),
-            until.unwrap_or_default()
+        Format::Table => cx.out.text(&say!(
+            "agent {agent} may come back with the key of sha256 {key}, until {until}",
+            "代理 {agent} 可使用 SHA-256 为 {key} 的密钥恢复，有效期至 {until}";
+            key = clean(&answer.key_sha256), until = until.unwrap_or_default()
         )),
         Format::Json | Format::Ndjson => {
             cx.out.json(&json!({ "agent_id": agent, "key_sha256": answer.key_sha256, "until": until }))
@@ -64,14 +68,16 @@ async fn revoke(cx: &Cx, agent: &str) -> Result<(), Failure> {
     let wish = v1::RevokeAgentRequest { agent_id: agent.to_owned() };
     let active_jobs = cx.connect().await?.revoke_agent(wish).await?.active_jobs;
     match cx.out.format {
-        Format::Table => cx.out.text(&format!("agent {agent} is shut out"))?,
+        Format::Table => cx.out.text(&say!("agent {agent} is shut out", "代理 {agent} 已吊销"))?,
         Format::Json | Format::Ndjson => cx.out.json(&json!({ "agent_id": agent, "active_jobs": active_jobs }))?,
     }
     if active_jobs > 0 {
-        cx.out.note(&format!(
+        cx.out.note(&say!(
             "warning: it has {active_jobs} unfinished jobs, and may go on with the step that each is at: stop it on its \
              host, then give each job to another agent with `ctl move JOB --agent AGENT --plan FILE --old-agent-is-off`; \
-             see `ctl jobs --active`"
+             see `ctl jobs --active`",
+            "警告：它有 {active_jobs} 个未结束的作业，可能继续执行各自的当前步骤：请在其主机上停止它，再用 `ctl move JOB --agent \
+             AGENT --plan FILE --old-agent-is-off` 将各作业移交其他代理；见 `ctl jobs --active`"
         ));
     }
     Ok(())

@@ -77,7 +77,7 @@ async fn export(cx: &Cx, file: &Path) -> Result<(), Failure> {
         }
     };
     tokio::fs::rename(&part, file).await.map_err(|error| unwritten(file, &error))?;
-    tell(cx, &format!("exported to {}", file.display()), &verified, true)
+    tell(cx, &say!("exported to {path}", "已导出到 {path}"; path = file.display()), &verified, true)
 }
 
 /// Writes and checks everything that comes, up to the head.
@@ -102,10 +102,13 @@ async fn write(mut records: Records<'_>, part: &Path) -> Result<Verified, Failur
 async fn verify(cx: &Cx, args: AuditVerify) -> Result<(), Failure> {
     let (file, known) = (args.file.clone(), args.head);
     let reading = tokio::task::spawn_blocking(move || read(&file, known)).await;
-    let read = reading.map_err(|_| Failure::new(Exit::Internal, "the check of the file broke off"))?;
+    let read =
+        reading.map_err(|_| Failure::new(Exit::Internal, said!("the check of the file broke off", "文件校验中断")))?;
     let mut verified = read.map_err(|error| {
-        let failure = Failure::new(Exit::Rejected, format!("cannot read the audit log {}", args.file.display()));
-        failure.because(io_words(&error)).remedy("give a file that `ctl audit export` has written")
+        let path = args.file.display();
+        Failure::new(Exit::Rejected, said!("cannot read the audit log {path}", "无法读取审计日志 {path}"))
+            .because(io_words(&error))
+            .remedy(said!("give a file that `ctl audit export` has written", "请给出由 `ctl audit export` 生成的文件"))
     })?;
     if args.head_from_controller {
         against_controller(cx, &mut verified).await?;
@@ -132,7 +135,7 @@ async fn against_controller(cx: &Cx, verified: &mut Verified) -> Result<(), Fail
 fn read(path: &Path, known: Option<Head>) -> io::Result<Verified> {
     // Opening a pipe waits until somebody writes into it, perhaps for ever.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
+        return Err(io::Error::other(word!("it is not a regular file", "它不是普通文件")));
     }
     let mut file = io::BufReader::new(fs::File::open(path)?);
     let mut verifier = Verifier::new(known);

@@ -19,6 +19,7 @@ use crate::{
     outfile::OutFile,
     profile::{self, Endpoint},
     render::json,
+    trace::{self, Span},
 };
 
 /// The parts, and what each is.
@@ -33,15 +34,18 @@ const REPORT: (&str, &str) = ("report.json", "the hand-over report as a document
 const PAGE: (&str, &str) = ("report.html", "the hand-over report as a page");
 const AUDIT: (&str, &str) = ("audit.jsonl", "the newest records of the audit log about the job, one a line");
 const AGENTS: (&str, &str) = ("agents.json", "the agents of the job's site");
+const SPANS: (&str, &str) =
+    ("spans.jsonl", "the spans of controller and agent that belong to the job, one a line: ctl trace draws them");
+const LOG_RECORDS: (&str, &str) =
+    ("log.jsonl", "the log records of controller and agent that belong to the job, one a line, the oldest first");
 const CTL: (&str, &str) = ("ctl.json", "how ctl reaches the controller; no key");
 
 /// What is not here, and where it is.
-const ELSEWHERE: [&str; 4] = [
+const ELSEWHERE: [&str; 3] = [
     "the agent's log files of the job (stage_deploy_cloudtower.log, cloudtower_install_*.log, inspection_report.zip, \
      evidence/): on the bastion, in the job's directory below data_dir",
-    "the logs of agent and controller: in the system's journal on their hosts",
+    "what agent and controller log beside the job: in the system's journal on their hosts",
     "samples of progress: they are never stored",
-    "spans: in the collector to which otlp of agent, controller and ctl points; the job's spans bear its id as job.id",
 ];
 
 /// Collects it and writes the file. What cannot be had is told, and stops nothing else.
@@ -57,16 +61,20 @@ pub(crate) async fn run(cx: &Cx, args: Args) -> Result<(), Failure> {
         None => OutFile::at(&PathBuf::from(format!("gantry-{id}.zip")), args.force)?,
     };
     let mut bundle = Bundle::new(&cx.redactor);
-    let fields = collect(&mut bundle, cx, &client, id, &args, &endpoint).await;
+    let fields = collect(&mut bundle, cx, &client, id, &endpoint).await;
     let gaps = bundle.gaps();
     let packed = bundle.pack(fields);
-    let (manifest, bytes) = packed
-        .map_err(|error| Failure::new(Exit::Internal, "the archive cannot be made").because(error.to_string()))?;
+    let (manifest, bytes) = packed.map_err(|error| {
+        Failure::new(Exit::Internal, said!("the archive cannot be made", "无法生成归档")).because(error.to_string())
+    })?;
     out.write(&bytes)?;
     for gap in gaps {
-        cx.out.note(&cx.out.paint_err.warn(&format!("warning: {gap}")));
+        cx.out.note(&cx.out.paint_err.warn(&say!("warning: {gap}", "警告：{gap}")));
     }
-    cx.out.note(&format!("{} is written, {} KiB", out.path().display(), bytes.len().div_ceil(1024)));
+    cx.out.note(&say!(
+        "{path} is written, {size} KiB",
+        "已写入 {path}，{size} KiB"; path = out.path().display(), size = bytes.len().div_ceil(1024)
+    ));
     match cx.out.format {
         Format::Table => Ok(()),
         Format::Json | Format::Ndjson => cx.out.json(&manifest),
@@ -79,12 +87,11 @@ async fn collect(
     cx: &Cx,
     client: &Client,
     id: JobId,
-    args: &Args,
     endpoint: &Endpoint,
 ) -> Map<String, Value> {
     let (job, plan) = match client.get(&id.to_string()).await {
         Ok(answer) => (answer.job, Ok(answer.plan)),
-        Err(failure) => (None, Err(failure.sentence())),
+        Err(failure) => (None, Err(english(&failure))),
     };
     match (&job, &plan) {
         (Some(job), _) => bundle.document(JOB.0, JOB.1, json::job(job)),
@@ -92,19 +99,20 @@ async fn collect(
         (None, Ok(_)) => bundle.missing(JOB.0, JOB.1, "the controller's answer has no job"),
     }
     put_plan(bundle, &plan);
-    let log = follow::log(client, id).await.map_err(|failure| failure.sentence()).map(|(events, mut known)| {
+    let log = follow::log(client, id).await.map_err(|failure| english(&failure)).map(|(events, mut known)| {
         known.job = known.job.take().or_else(|| job.clone());
         (events, known)
     });
     put_log(bundle, &log);
     put_result(bundle, client, id).await;
-    let audit = report::audit(client, id).await.unwrap_or_else(|failure| Err(failure.sentence()));
+    let audit = report::audit(client, id).await.unwrap_or_else(|failure| Err(english(&failure)));
     put_audit(bundle, &audit);
     let site = job.as_ref().map(|job| job.site.clone()).unwrap_or_default();
     match client.agents(&site).await {
         Ok(agents) => bundle.document(AGENTS.0, AGENTS.1, json!(agents.iter().map(json::agent).collect::<Vec<_>>())),
-        Err(failure) => bundle.missing(AGENTS.0, AGENTS.1, failure.sentence()),
+        Err(failure) => bundle.missing(AGENTS.0, AGENTS.1, english(&failure)),
     }
+    let traces = put_trace(bundle, client, id).await;
     let controller = client.version().await;
     bundle.document(CTL.0, CTL.1, connection(cx, endpoint));
     let told =
@@ -113,20 +121,19 @@ async fn collect(
         "ctl": { "version": env!("CARGO_PKG_VERSION"), "protocol": PROTOCOL },
         "controller": match &controller {
             Ok(version) => json!({ "version": version.version, "protocol": version.protocol }),
-            Err(failure) => json!({ "missing": failure.sentence() }),
+            Err(failure) => json!({ "missing": english(failure) }),
         },
         "agents": told.agents,
     });
     let version = controller.map(|version| version.version).unwrap_or_default();
-    put_report(bundle, cx, log, plan.ok().flatten(), audit, version, args);
+    put_report(bundle, cx, log, plan.ok().flatten(), audit, version);
     let by = json!({
         "user": env::var("USER").or_else(|_| env::var("LOGNAME")).ok(),
         "certificate_sha256": fingerprint(endpoint),
     });
     let trace = json!({
         "request_ids": told.ids,
-        "trace_ids": [],
-        "note": "no event tells the trace that it belongs to: look for spans by the job's id and the requests' ids",
+        "trace_ids": traces,
     });
     let fields = json!({
         "made": Timestamp::now(),
@@ -137,6 +144,11 @@ async fn collect(
         "elsewhere": ELSEWHERE,
     });
     if let Value::Object(fields) = fields { fields } else { Map::new() }
+}
+
+/// Why a part is not there: it stands in the manifest.
+fn english(failure: &Failure) -> String {
+    failure.sentence().english().to_owned()
 }
 
 /// What the manifest tells of the log and the audit log.
@@ -177,12 +189,31 @@ async fn put_result(bundle: &mut Bundle<'_>, client: &Client, id: JobId) {
         Ok(answer) => {
             serde_json::from_slice::<Value>(&answer.result_json).map_err(|error| format!("it is not JSON: {error}"))
         }
-        Err(failure) => Err(failure.sentence()),
+        Err(failure) => Err(english(&failure)),
     };
     match result {
         Ok(result) => bundle.document(RESULT.0, RESULT.1, result),
         Err(why) => bundle.missing(RESULT.0, RESULT.1, why),
     }
+}
+
+/// Spans and log records; gives the ids of the traces.
+async fn put_trace(bundle: &mut Bundle<'_>, client: &Client, id: JobId) -> Vec<String> {
+    let parts = match client.trace(&id.to_string(), true).await {
+        Ok(parts) => parts,
+        Err(failure) => {
+            let why = failure.sentence().english().to_owned();
+            [SPANS, LOG_RECORDS].into_iter().for_each(|(file, what)| bundle.missing(file, what, &why));
+            return Vec::new();
+        }
+    };
+    let spans = trace::read(&parts);
+    bundle.lines(SPANS.0, SPANS.1, spans.iter().map(Span::json));
+    bundle.lines(LOG_RECORDS.0, LOG_RECORDS.1, trace::log_records(&parts).into_iter());
+    let mut ids: Vec<String> = spans.into_iter().map(|span| span.trace_id).collect();
+    ids.sort();
+    ids.dedup();
+    ids
 }
 
 fn put_audit(bundle: &mut Bundle<'_>, audit: &Result<Vec<Record>, String>) {
@@ -199,7 +230,6 @@ fn put_report(
     plan: Option<v1::PlanDocument>,
     audit: Result<Vec<Record>, String>,
     controller: String,
-    args: &Args,
 ) {
     let (events, known) = match log {
         Ok(log) => log,
@@ -214,7 +244,7 @@ fn put_report(
     let document = json!(report);
     bundle.document(TIMES.0, TIMES.1, json!({ "timings": document["timings"], "steps": document["steps"] }));
     bundle.document(REPORT.0, REPORT.1, document);
-    bundle.text(PAGE.0, PAGE.1, page(&report, args.lang.into()));
+    bundle.text(PAGE.0, PAGE.1, page(&report, report::language(cx).into()));
 }
 
 /// Which agent has begun each epoch, and its version.

@@ -18,6 +18,7 @@ use crate::{
     client::Client,
     exit::{Exit, Failure},
     follow::Known,
+    language::Said,
     profile,
     render::{findings, json, words},
     workbook,
@@ -46,14 +47,14 @@ async fn carry_out(cx: &Cx, args: &CampaignRun) -> Result<(), Failure> {
     state.belongs_to(&endpoint)?;
     let client = cx.connect().await?;
     settle(&client, &mut state).await?;
-    state.take_list(list).iter().for_each(|note| cx.out.note(&format!("note: {note}")));
+    state.take_list(list).iter().for_each(|note| cx.out.note(&say!("note: {note}", "注意：{note}")));
     state.options.take(args, set);
     let findings = check::all(&client, &mut state).await?;
     judge(cx, &mut state, &findings, args.skip_invalid)?;
     place.write(&state)?;
     let on_failure = deploy::policy(state.options.on_failure);
     let mut drive = Drive::new(cx.out, &client, &place, state, on_failure);
-    let end = drive.run().await.map_err(|failure| failure.remedy(format!("then go on: {}", place.command("run"))))?;
+    let end = drive.run().await.map_err(|failure| failure.remedy(go_on(&place)))?;
     conclude(cx, &place, &drive.campaign, end)
 }
 
@@ -83,10 +84,16 @@ fn judge(cx: &Cx, state: &mut State, found: &[Finding], skip: bool) -> Result<()
             let rejected = wrong.iter().map(|finding| rejected(state, finding)).collect::<Vec<_>>();
             cx.out.json(&json!({ "rejected": rejected }))?;
         }
-        let of = words::count(found.len(), "workbook");
-        return Err(Failure::new(Exit::Rejected, format!("{} of {of} cannot be deployed", wrong.len()))
-            .because("what is wrong is told above; nothing was submitted")
-            .remedy("correct them and give the command again, or leave their sites out with --skip-invalid"));
+        let (n, all, s) = (wrong.len(), found.len(), words::s(found.len()));
+        return Err(Failure::new(
+            Exit::Rejected,
+            said!("{n} of {all} workbook{s} cannot be deployed", "{all} 份规划表中有 {n} 份不能部署"),
+        )
+        .because(said!("what is wrong is told above; nothing was submitted", "问题见上；未提交任何作业"))
+        .remedy(said!(
+            "correct them and give the command again, or leave their sites out with --skip-invalid",
+            "请修正后重新执行该命令，或用 --skip-invalid 跳过这些站点"
+        )));
     }
     wrong.iter().for_each(|finding| state.sites[finding.index].stage = Stage::Skipped);
     Ok(())
@@ -94,7 +101,8 @@ fn judge(cx: &Cx, state: &mut State, found: &[Finding], skip: bool) -> Result<()
 
 fn finding_text(cx: &Cx, state: &State, finding: &Finding, result: bool) -> String {
     let site = &state.sites[finding.index];
-    let name = format!("site {}: {}", site.site, workbook::name(&site.workbook));
+    let (site, file) = (&site.site, workbook::name(&site.workbook));
+    let name = say!("site {site}: {file}", "站点 {site}：{file}");
     let paint = if result { cx.out.paint } else { cx.out.paint_err };
     findings::text(&name, finding.verdict, &finding.problems, paint, cx.out.columns())
 }
@@ -132,37 +140,60 @@ fn conclude(cx: &Cx, place: &Place, campaign: &Campaign, end: End) -> Result<(),
     let (tally, name, again) = (scene.tally(), &campaign.name, place.command("run"));
     let stop = match end {
         End::Detached => {
-            let jobs = words::count(tally.at_work + tally.asks, "job");
-            cx.out.note(&format!("detached; {jobs} at work, no further one begins. Go on: {again}"));
+            let (n, s) = (tally.at_work + tally.asks, words::s(tally.at_work + tally.asks));
+            cx.out.note(&say!(
+                "detached; {n} job{s} at work, no further one begins. Go on: {again}",
+                "已离开；{n} 个作业进行中，不再开始新作业。继续：{again}"
+            ));
             return Ok(());
         }
         End::Over(Stop::Done) if tally.exit() == Exit::Done => return Ok(()),
         End::Over(stop) => stop,
     };
     let message = match stop {
-        Stop::Done => format!("campaign {name} is over, and not every site succeeded"),
-        Stop::Budget => format!("campaign {name} has stopped: its failure budget is spent"),
-        Stop::Canary => format!("campaign {name} has stopped: a canary failed"),
-        Stop::Asks => format!("campaign {name} cannot go on: only jobs that wait for an operator are left"),
+        Stop::Done => {
+            said!("campaign {name} is over, and not every site succeeded", "批量部署 {name} 已结束，部分站点未成功")
+        }
+        Stop::Budget => {
+            said!("campaign {name} has stopped: its failure budget is spent", "批量部署 {name} 已停止：失败预算已用完")
+        }
+        Stop::Canary => said!("campaign {name} has stopped: a canary failed", "批量部署 {name} 已停止：金丝雀站点失败"),
+        Stop::Asks => said!(
+            "campaign {name} cannot go on: only jobs that wait for an operator are left",
+            "批量部署 {name} 无法继续：只剩等待操作员的作业"
+        ),
     };
-    let mut failure = Failure::new(tally.exit(), message).because(scene.counts());
+    let mut failure = Failure::new(tally.exit(), message).because(Said::of(|| scene.counts()));
     let asking = campaign.state.sites.iter().enumerate().filter(|(index, _)| campaign.asks(*index));
     for (_, site) in asking.take(NAMED) {
         let job = site.job_id.map(|id| id.to_string()).unwrap_or_default();
-        failure = failure.remedy(format!("answer for site {}: ctl decide {job}", site.site));
+        let site = &site.site;
+        failure =
+            failure.remedy(said!("answer for site {site}: ctl decide {job}", "答复站点 {site}：ctl decide {job}"));
     }
     if tally.failed + tally.cancelled > 0 {
-        failure = failure.remedy("see why a job failed: ctl show JOB; then take it up again: ctl retry JOB");
+        failure = failure.remedy(said!(
+            "see why a job failed: ctl show JOB; then take it up again: ctl retry JOB",
+            "查看作业失败原因：ctl show JOB；然后重试：ctl retry JOB"
+        ));
     }
     if tally.left_over > 0 {
-        failure = failure.remedy("see what is left over at a site: ctl sweep --site SITE");
+        failure = failure.remedy(said!(
+            "see what is left over at a site: ctl sweep --site SITE",
+            "查看站点的残留对象：ctl sweep --site SITE"
+        ));
     }
     Err(match stop {
-        Stop::Budget => {
-            failure.remedy(format!("then go on: {again}; or with a larger budget: {again} --max-failures N"))
-        }
-        _ => failure.remedy(format!("then go on: {again}")),
+        Stop::Budget => failure.remedy(said!(
+            "then go on: {again}; or with a larger budget: {again} --max-failures N",
+            "然后继续：{again}；或加大预算：{again} --max-failures N"
+        )),
+        _ => failure.remedy(go_on(place)),
     })
+}
+
+fn go_on(place: &Place) -> Said {
+    said!("then go on: {again}", "然后继续：{again}"; again = place.command("run"))
 }
 
 async fn status(cx: &Cx, args: &CampaignOf) -> Result<(), Failure> {
@@ -171,7 +202,10 @@ async fn status(cx: &Cx, args: &CampaignOf) -> Result<(), Failure> {
     let known = match at_work(cx, &state).await {
         Ok(known) => known,
         Err(failure) => {
-            cx.out.note(&format!("note: the jobs at work were not asked for: {}", failure.sentence()));
+            cx.out.note(&say!(
+                "note: the jobs at work were not asked for: {why}",
+                "注意：未能查询进行中的作业：{why}"; why = failure.sentence()
+            ));
             BTreeMap::new()
         }
     };
@@ -180,10 +214,12 @@ async fn status(cx: &Cx, args: &CampaignOf) -> Result<(), Failure> {
     let scene = campaign.scene(false);
     match cx.out.format {
         Format::Table => {
-            let run = if is_run { "is being run" } else { "is not being run" };
-            let paused = campaign.paused.as_ref().map(|since| format!(", paused since {since}")).unwrap_or_default();
-            let head = format!("campaign {} {run}{paused}\n{}\n", campaign.name, scene.counts());
-            cx.out.text(&format!("{head}{}", scene.table(cx.out.columns())))
+            let run =
+                if is_run { word!("is being run", "正在执行") } else { word!("is not being run", "未在执行") };
+            let paused = campaign.paused.as_ref();
+            let paused = paused.map(|since| say!(", paused since {since}", "，自 {since} 起暂停")).unwrap_or_default();
+            let head = say!("campaign {name} {run}{paused}", "批量部署 {name} {run}{paused}"; name = campaign.name);
+            cx.out.text(&format!("{head}\n{}\n{}", scene.counts(), scene.table(cx.out.columns())))
         }
         Format::Json | Format::Ndjson => {
             cx.out.json(&with(scene.json(), &[("is_run", json!(is_run)), ("state", json!(place.file()))]))
@@ -212,24 +248,32 @@ fn pause(cx: &Cx, args: &CampaignOf) -> Result<(), Failure> {
     let place = Place::of(args)?;
     place.require()?;
     let paused = place.pause()?;
-    let said = if paused { "is paused: no further job begins, what runs goes on" } else { "was paused before" };
-    tell(cx, &place, said, &format!("let it go on: {}", place.command("resume")))
+    let said = match paused {
+        true => word!("is paused: no further job begins, what runs goes on", "已暂停：不再开始新作业，进行中的继续"),
+        false => word!("was paused before", "此前已暂停"),
+    };
+    tell(cx, &place, said, &say!("let it go on: {command}", "恢复：{command}"; command = place.command("resume")))
 }
 
 fn resume(cx: &Cx, args: &CampaignOf) -> Result<(), Failure> {
     let place = Place::of(args)?;
     place.require()?;
-    let said = if place.resume()? { "is not paused any more" } else { "was not paused" };
+    let said = match place.resume()? {
+        true => word!("is not paused any more", "已恢复"),
+        false => word!("was not paused", "此前未暂停"),
+    };
     let next = match place.is_run() {
-        true => "it is being run, and goes on".to_owned(),
-        false => format!("nobody runs it; go on: {}", place.command("run")),
+        true => say!("it is being run, and goes on", "正在执行，将继续"),
+        false => say!("nobody runs it; go on: {again}", "没有进程在执行；继续：{again}"; again = place.command("run")),
     };
     tell(cx, &place, said, &next)
 }
 
 fn tell(cx: &Cx, place: &Place, said: &str, next: &str) -> Result<(), Failure> {
     match cx.out.format {
-        Format::Table => cx.out.text(&format!("campaign {} {said}\n{next}\n", place.name())),
+        Format::Table => cx
+            .out
+            .text(&say!("campaign {name} {said}\n{next}\n", "批量部署 {name} {said}\n{next}\n"; name = place.name())),
         Format::Json | Format::Ndjson => cx
             .out
             .json(&json!({ "campaign": place.name(), "paused_since": place.paused_since(), "is_run": place.is_run() })),

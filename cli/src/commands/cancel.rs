@@ -7,7 +7,7 @@ use gantry_proto::{
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::Cx;
+use super::{Cx, watch};
 use crate::{
     args::{Cancel, Format},
     client::Client,
@@ -34,12 +34,18 @@ pub(crate) async fn run(cx: &Cx, args: &Cancel) -> Result<(), Failure> {
         return wait(cx, &client, id).await;
     }
     let stage = if cut_short {
-        "asked for again; the undo waits for nothing more, and lists what may be left over"
+        word!(
+            "asked for again; the undo waits for nothing more, and lists what may be left over",
+            "已再次请求；回滚不再等待，并列出可能残留的对象"
+        )
     } else {
-        words::cancel_sentence(job.cancel()).unwrap_or("asked for")
+        words::cancel_sentence(job.cancel()).unwrap_or(word!("asked for", "已请求"))
     };
     match cx.out.format {
-        Format::Table => cx.out.text(&format!("cancel of job {id}: {stage}\nfollow it:  ctl watch {id}\n")),
+        Format::Table => cx.out.text(&say!(
+            "cancel of job {id}: {stage}\nfollow it:  ctl watch {id}\n",
+            "取消作业 {id}：{stage}\n跟踪：  ctl watch {id}\n"
+        )),
         Format::Json | Format::Ndjson => cx.out.json(&json!({ "job": json::job(&job), "undo_cut_short": cut_short })),
     }
 }
@@ -64,7 +70,7 @@ async fn wait(cx: &Cx, client: &Client, id: JobId) -> Result<(), Failure> {
 
 fn conclude(cx: &Cx, known: &Known) -> Result<(), Failure> {
     let Some(end) = Ending::of(known) else {
-        return Err(Failure::new(Exit::Internal, "the controller ended the stream of a job that has not ended"));
+        return Err(watch::unfinished());
     };
     match cx.out.format {
         Format::Table => cx.out.text(&end.text(cx.out.paint, cx.out.columns(), Detail::WithoutSteps))?,
@@ -79,8 +85,8 @@ fn conclude(cx: &Cx, known: &Known) -> Result<(), Failure> {
 }
 
 fn too_late(job: &v1::Job) -> Failure {
-    let state = words::job_state(job.state()).replace('_', " ");
-    Failure::new(Exit::Refused, format!("job {} cannot be cancelled any more", job.job_id))
-        .because(format!("it had ended before: {state}"))
-        .remedy(format!("see what it has made: ctl show {}", job.job_id))
+    let id = &job.job_id;
+    Failure::new(Exit::Refused, said!("job {id} cannot be cancelled any more", "作业 {id} 已不能取消"))
+        .because(said!("it had ended before: {state}", "此前已结束：{state}"; state = words::state(job.state())))
+        .remedy(said!("see what it has made: ctl show {id}", "查看其创建的对象：ctl show {id}"))
 }

@@ -26,11 +26,14 @@ pub(crate) async fn run(cx: &Cx, args: Decide) -> Result<(), Failure> {
         request_id: String::new(),
     };
     let job = client.decide(request).await?;
-    let when = if job.agent_in_contact { "gets it now" } else { "gets it when it is in contact again" };
+    let when = match job.agent_in_contact {
+        true => word!("gets it now", "立即接收"),
+        false => word!("gets it when it is in contact again", "恢复联系后接收"),
+    };
     match cx.out.format {
-        Format::Table => cx.out.text(&format!(
-            "job {id}: the answer is \"{choice}\"; agent {} {when}\nfollow it:  ctl watch {id}\n",
-            job.agent_id
+        Format::Table => cx.out.text(&say!(
+            "job {id}: the answer is \"{choice}\"; agent {agent} {when}\nfollow it:  ctl watch {id}\n",
+            "作业 {id}：答复为“{choice}”；代理 {agent} {when}\n跟踪：  ctl watch {id}\n"; agent = job.agent_id
         )),
         Format::Json | Format::Ndjson => cx.out.json(&json!({ "job": json::job(&job) })),
     }
@@ -40,12 +43,16 @@ pub(crate) async fn run(cx: &Cx, args: Decide) -> Result<(), Failure> {
 fn show(cx: &Cx, known: &follow::Known) -> Result<(), Failure> {
     let (Some(job), Some(asked)) = (&known.job, known.question()) else {
         let id = known.job.as_ref().map(|job| job.job_id.as_str()).unwrap_or_default();
-        return Err(Failure::new(Exit::Refused, format!("job {id} does not wait for an operator"))
-            .remedy(format!("see how it stands: ctl show {id}")));
+        return Err(Failure::new(
+            Exit::Refused,
+            said!("job {id} does not wait for an operator", "作业 {id} 没有等待操作员"),
+        )
+        .remedy(said!("see how it stands: ctl show {id}", "查看其状态：ctl show {id}")));
     };
     match cx.out.format {
         Format::Table => {
-            let head = cx.out.paint.warn(&format!("job {} waits for an operator", job.job_id));
+            let head = say!("job {id} waits for an operator", "作业 {id} 等待操作员"; id = job.job_id);
+            let head = cx.out.paint.warn(&head);
             let page = question::text(&job.job_id, &asked, known, cx.out.columns());
             cx.out.text(&format!("{head}\n{page}"))?;
         }

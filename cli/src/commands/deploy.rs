@@ -37,7 +37,7 @@ pub(crate) async fn run(cx: &Cx, args: Deploy) -> Result<(), Failure> {
         on_failure: policy(args.on_failure).into(),
     };
     if cx.out.format == Format::Table {
-        cx.out.note(&format!("submitting {name} as job {job_id}"));
+        cx.out.note(&say!("submitting {name} as job {job_id}", "正在提交 {name}，作业 {job_id}"));
     }
     let answer = client.submit(request).await.map_err(|lost| unanswered(lost, job_id))?;
     match answer.outcome {
@@ -70,12 +70,19 @@ async fn accept(
     let known = accepted.already_known;
     match cx.out.format {
         Format::Table => {
-            let stored = if known { "had been stored before" } else { "is stored" };
-            let agent =
-                if job.agent_in_contact { "is in contact and gets it now" } else { "gets it when it is in contact" };
-            cx.out.text(&format!(
-                "job {job_id} {stored}; agent {} {agent}\nfollow it:  ctl watch {job_id}\nstop it:    ctl cancel {job_id}\n",
-                job.agent_id
+            let stored = if known {
+                word!("had been stored before", "此前已保存")
+            } else {
+                word!("is stored", "已保存")
+            };
+            let when = match job.agent_in_contact {
+                true => word!("is in contact and gets it now", "在线，立即接收"),
+                false => word!("gets it when it is in contact", "恢复联系后接收"),
+            };
+            cx.out.text(&say!(
+                "job {job_id} {stored}; agent {agent} {when}\nfollow it:  ctl watch {job_id}\nstop it:    ctl cancel {job_id}\n",
+                "作业 {job_id} {stored}；代理 {agent} {when}\n跟踪：  ctl watch {job_id}\n取消：  ctl cancel {job_id}\n";
+                agent = job.agent_id
             ))
         }
         Format::Json | Format::Ndjson => {
@@ -89,8 +96,11 @@ fn unanswered(lost: Lost, job_id: JobId) -> Failure {
     match lost {
         Lost::No(failure) => failure,
         Lost::Maybe(failure) => failure
-            .because(format!("so it is not known whether job {job_id} is stored"))
-            .remedy(format!("run the same command again with --job-id {job_id}: that never makes a second job")),
+            .because(said!("so it is not known whether job {job_id} is stored", "因此无法确定作业 {job_id} 是否已保存"))
+            .remedy(said!(
+                "run the same command again with --job-id {job_id}: that never makes a second job",
+                "加上 --job-id {job_id} 重新执行同一命令：不会产生第二个作业"
+            )),
     }
 }
 

@@ -44,7 +44,11 @@ pub(crate) async fn run(cx: &Cx, args: &PlanDiff) -> Result<(), Failure> {
         if !problems.is_empty() {
             cx.out.note(&findings::text(&name, Verdict::Ok, &problems, cx.out.paint_err, cx.out.columns()));
         }
-        cx.out.note(&format!("looking at site {} through agent {} ...", begun.site, begun.agent_id));
+        let (site, agent) = (&begun.site, &begun.agent_id);
+        cx.out.note(&say!(
+            "looking at site {site} through agent {agent} ...",
+            "正在通过代理 {agent} 查看站点 {site} ..."
+        ));
     }
     let Some(Item::Diff(found)) = client.next_of_diff(&mut answers).await? else {
         return Err(refusal::incomplete(client.url(), "diff"));

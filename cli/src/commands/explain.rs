@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Cx;
 use crate::{
-    args::{Explain, Format},
+    args::{Explain, Format, Lang},
     exit::Failure,
     language,
     render::{reason as render, text},
@@ -13,7 +13,11 @@ use crate::{
 
 /// Explains one code, or lists all of them.
 pub(crate) fn run(cx: &Cx, args: &Explain) -> Result<(), Failure> {
-    let lang = language::choose(args.lang);
+    let lang = match cx.out.format {
+        Format::Table => language::now(),
+        // Programs get the same wherever they run, unless they ask.
+        Format::Json | Format::Ndjson => cx.global.lang.unwrap_or(Lang::En),
+    };
     let Some(code) = &args.code else {
         return match cx.out.format {
             Format::Table => cx.out.text(&render::list(lang, cx.out.columns())),
@@ -33,12 +37,16 @@ pub(crate) fn run(cx: &Cx, args: &Explain) -> Result<(), Failure> {
 
 fn unknown(code: &str) -> Failure {
     let shown: String = code.chars().take(80).collect();
-    let failure = Failure::usage(format!("there is no code \"{shown}\""));
+    let failure = Failure::usage(said!("there is no code \"{shown}\"", "没有代码“{shown}”"));
     let failure = match reason::nearest(code).as_slice() {
         [] => failure,
-        near => failure.remedy(format!("perhaps one of these is meant: {}", near.join(", "))),
+        near => {
+            let near = near.join(", ");
+            failure.remedy(said!("perhaps one of these is meant: {near}", "您要找的可能是：{near}"))
+        }
     };
-    failure
-        .remedy("list all codes: ctl explain")
-        .remedy("a code of a newer agent or controller needs a newer ctl: ctl version")
+    failure.remedy(said!("list all codes: ctl explain", "列出全部代码：ctl explain")).remedy(said!(
+        "a code of a newer agent or controller needs a newer ctl: ctl version",
+        "较新的代理或控制器的代码需要较新的 ctl：ctl version"
+    ))
 }

@@ -17,10 +17,17 @@ pub(crate) async fn pause(cx: &Cx, args: &Pause) -> Result<(), Failure> {
     let id = jobref::resolve(&client, &args.job.job).await?;
     let job = client.pause(&id.to_string(), &args.reason).await?;
     let said = match job.state() {
-        JobState::Paused => "it is held".to_owned(),
-        _ => format!("asked for; it is held at the next safe point{}", when(&job)),
+        JobState::Paused => say!("it is held", "已暂停"),
+        _ => say!(
+            "asked for; it is held at the next safe point{when}",
+            "已请求，将在下一个安全点暂停{when}"; when = when(&job)
+        ),
     };
-    tell(cx, &job, &format!("pause of job {id}: {said}\nfollow it:  ctl watch {id}\ngo on:      ctl resume {id}\n"))
+    let text = say!(
+        "pause of job {id}: {said}\nfollow it:  ctl watch {id}\ngo on:      ctl resume {id}\n",
+        "暂停作业 {id}：{said}\n跟踪：  ctl watch {id}\n恢复：  ctl resume {id}\n"
+    );
+    tell(cx, &job, &text)
 }
 
 /// Lets the job go on.
@@ -28,7 +35,12 @@ pub(crate) async fn resume(cx: &Cx, args: &Job) -> Result<(), Failure> {
     let client = cx.connect().await?;
     let id = jobref::resolve(&client, &args.job).await?;
     let job = client.resume(&id.to_string()).await?;
-    tell(cx, &job, &format!("job {id}: it goes on{}\nfollow it:  ctl watch {id}\n", when(&job)))
+    let when = when(&job);
+    let text = say!(
+        "job {id}: it goes on{when}\nfollow it:  ctl watch {id}\n",
+        "作业 {id}：恢复执行{when}\n跟踪：  ctl watch {id}\n"
+    );
+    tell(cx, &job, &text)
 }
 
 /// Asks for the upload to go otherwise.
@@ -43,7 +55,12 @@ pub(crate) async fn upload(cx: &Cx, args: &Upload) -> Result<(), Failure> {
         request_id: String::new(),
     };
     let job = client.tune_upload(request).await?;
-    tell(cx, &job, &format!("upload of job {id}: asked for{}\nfollow it:  ctl watch {id}\n", when(&job)))
+    let when = when(&job);
+    let text = say!(
+        "upload of job {id}: asked for{when}\nfollow it:  ctl watch {id}\n",
+        "作业 {id} 的上传：已请求调整{when}\n跟踪：  ctl watch {id}\n"
+    );
+    tell(cx, &job, &text)
 }
 
 fn tell(cx: &Cx, job: &v1::Job, text: &str) -> Result<(), Failure> {
@@ -54,5 +71,9 @@ fn tell(cx: &Cx, job: &v1::Job, text: &str) -> Result<(), Failure> {
 }
 
 fn when(job: &v1::Job) -> &'static str {
-    if job.agent_in_contact { "" } else { ", once its agent is in contact again" }
+    if job.agent_in_contact {
+        ""
+    } else {
+        word!(", once its agent is in contact again", "（待其代理恢复联系后）")
+    }
 }

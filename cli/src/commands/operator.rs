@@ -38,7 +38,7 @@ pub(crate) async fn run(cx: &Cx, command: OperatorCommand) -> Result<(), Failure
         OperatorCommand::List => list(cx).await,
         OperatorCommand::Revoke { name } => {
             let operator = cx.connect().await?.revoke_operator(&name).await?;
-            tell(cx, &format!("operator {name} is shut out"), &operator)
+            tell(cx, &say!("operator {name} is shut out", "操作员 {name} 已吊销"), &operator)
         }
     }
 }
@@ -46,9 +46,10 @@ pub(crate) async fn run(cx: &Cx, command: OperatorCommand) -> Result<(), Failure
 async fn add(cx: &Cx, args: OperatorAdd) -> Result<(), Failure> {
     let OperatorAdd { name, role, sites, out } = args;
     if role == Role::Admin && !sites.is_empty() {
-        return Err(
-            Failure::usage("an admin has all sites").remedy("leave --site out, or choose the role operator or viewer")
-        );
+        return Err(Failure::usage(said!("an admin has all sites", "管理员可访问全部站点")).remedy(said!(
+            "leave --site out, or choose the role operator or viewer",
+            "请去掉 --site，或选择角色 operator 或 viewer"
+        )));
     }
     let client = cx.connect().await?;
     let (key, request_der) = request()?;
@@ -59,22 +60,29 @@ async fn add(cx: &Cx, args: OperatorAdd) -> Result<(), Failure> {
         Ok(answer) => answer,
         Err(Lost::No(failure)) => return Err(failure),
         Err(Lost::Maybe(failure)) => {
-            return Err(failure.remedy(format!(
+            return Err(failure.remedy(said!(
                 "the name may be taken now: look at `ctl operator list`; when {name} is there, `ctl operator revoke {name}`, \
-                 then add it again"
+                 then add it again",
+                "该名称可能已被占用：请查看 `ctl operator list`；若已有 {name}，请执行 `ctl operator revoke {name}` 后重新添加"
             )));
         }
     };
     let operator = answer.operator.clone();
     let profile = blocking(&out, move || place.finish(&answer)).await.map_err(|failure| {
-        failure.remedy(format!("{name} is let in and has no profile: `ctl operator revoke {name}`, then add it again"))
+        failure.remedy(said!(
+            "{name} is let in and has no profile: `ctl operator revoke {name}`, then add it again",
+            "{name} 已添加但没有配置文件：请执行 `ctl operator revoke {name}` 后重新添加"
+        ))
     })?;
     match cx.out.format {
         Format::Table => {
-            cx.out.text(&format!("operator {name} is let in; profile: {}", profile.display()))?;
-            cx.out.note(&format!(
-                "next: hand the directory {} to {name} over a safe way; its key is in it",
-                out.display()
+            cx.out.text(&say!(
+                "operator {name} is let in; profile: {path}",
+                "操作员 {name} 已添加；配置文件：{path}"; path = profile.display()
+            ))?;
+            cx.out.note(&say!(
+                "next: hand the directory {dir} to {name} over a safe way; its key is in it",
+                "接下来：经安全途径将目录 {dir} 交给 {name}；其中含私钥"; dir = out.display()
             ));
             Ok(())
         }
@@ -87,7 +95,8 @@ async fn add(cx: &Cx, args: OperatorAdd) -> Result<(), Failure> {
 async fn set(cx: &Cx, args: OperatorSet) -> Result<(), Failure> {
     let OperatorSet { name, role, sites, all_sites } = args;
     if role.is_none() && sites.is_empty() && !all_sites {
-        return Err(Failure::usage("nothing is to be changed").remedy("give --role, --site or --all-sites"));
+        return Err(Failure::usage(said!("nothing is to be changed", "没有要修改的内容"))
+            .remedy(said!("give --role, --site or --all-sites", "请给出 --role、--site 或 --all-sites")));
     }
     let wish = v1::SetOperatorRequest {
         operator: name.clone(),
@@ -119,7 +128,9 @@ fn tell(cx: &Cx, text: &str, operator: &v1::Operator) -> Result<(), Failure> {
 
 /// A key, PEM, and its certificate request, DER.
 fn request() -> Result<(Secret, Vec<u8>), Failure> {
-    let failed = |error: rcgen::Error| Failure::new(Exit::Internal, "cannot make a key").because(error.to_string());
+    let failed = |error: rcgen::Error| {
+        Failure::new(Exit::Internal, said!("cannot make a key", "无法生成密钥")).because(error.to_string())
+    };
     let key = KeyPair::generate().map_err(failed)?;
     let request = CertificateParams::default().serialize_request(&key).map_err(failed)?;
     Ok((Secret::new(key.serialize_pem()), request.der().to_vec()))
@@ -135,7 +146,7 @@ impl NewProfile {
     /// The key is on disk before anybody is asked: an answer that comes is never without its key.
     fn begin(dir: &Path, key: &Secret) -> io::Result<Self> {
         if dir.symlink_metadata().is_ok() {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "it is there already"));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, word!("it is there already", "它已存在")));
         }
         // Beside its place, so that it can be renamed.
         let mut builder = tempfile::Builder::new();
@@ -185,7 +196,13 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::Usage, format!("cannot write the profile into {}", path.display()))
-        .because(error.to_string().to_lowercase())
-        .remedy("give --out a directory that is not there yet, in a place where you may write")
+    Failure::new(
+        Exit::Usage,
+        said!("cannot write the profile into {dir}", "无法将配置文件写入 {dir}"; dir = path.display()),
+    )
+    .because(error.to_string().to_lowercase())
+    .remedy(said!(
+        "give --out a directory that is not there yet, in a place where you may write",
+        "请用 --out 给出一个尚不存在且有写入权限的目录"
+    ))
 }

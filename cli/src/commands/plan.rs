@@ -30,7 +30,7 @@ pub(crate) fn overrides(set: &[(String, String)]) -> Result<BTreeMap<String, Str
     let mut all = BTreeMap::new();
     for (key, value) in set {
         if all.insert(key.clone(), value.clone()).is_some() {
-            return Err(Failure::usage(format!("--set gives \"{key}\" more than once")));
+            return Err(Failure::usage(said!("--set gives \"{key}\" more than once", "--set 多次给出“{key}”")));
         }
     }
     Ok(all)
@@ -42,7 +42,10 @@ pub(crate) fn chosen(args: &PlanFile) -> Result<BTreeMap<String, String>, Failur
     if let Some(stages) = &args.stages
         && all.insert(STAGES.to_owned(), stages.clone()).is_some()
     {
-        return Err(Failure::usage(format!("--stages and --set {STAGES} say the same: give one of them")));
+        return Err(Failure::usage(said!(
+            "--stages and --set {STAGES} say the same: give one of them",
+            "--stages 与 --set {STAGES} 含义相同：请只给其一"
+        )));
     }
     Ok(all)
 }

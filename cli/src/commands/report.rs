@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Cx;
 use crate::{
-    args::{Form, Report as Args},
+    args::{Form, Lang, Report as Args},
     client::Client,
     exit::{Exit, Failure},
     follow::{self, Known},
@@ -21,7 +21,7 @@ const RECORDS_MAX: u32 = 500;
 
 /// Writes it to stdout, or into a file.
 pub(crate) async fn run(cx: &Cx, args: Args) -> Result<(), Failure> {
-    let Args { job, out, force, lang } = args;
+    let Args { job, out, force } = args;
     let out = out.map(|path| OutFile::at(&path, force)).transpose()?;
     let client = cx.connect().await?;
     let id = jobref::resolve(&client, &job.job).await?;
@@ -35,7 +35,7 @@ pub(crate) async fn run(cx: &Cx, args: Args) -> Result<(), Failure> {
     let material = Material { events, view, job, plan, audit, controller, ctl, made: Timestamp::now() };
     let report = Report::of(material, &cx.redactor);
     let text = match cx.global.output {
-        Form::Table | Form::Html => page(&report, lang.into()),
+        Form::Table | Form::Html => page(&report, language(cx).into()),
         Form::Json | Form::Ndjson => {
             let mut document = json!(report);
             cx.redactor.json(&mut document);
@@ -44,8 +44,13 @@ pub(crate) async fn run(cx: &Cx, args: Args) -> Result<(), Failure> {
     };
     let Some(out) = out else { return cx.out.text(&text) };
     out.write(text.as_bytes())?;
-    cx.out.note(&format!("{} is written", out.path().display()));
+    cx.out.note(&say!("{path} is written", "已写入 {path}"; path = out.path().display()));
     Ok(())
+}
+
+/// The page's language: it is made for the customer, so the environment of who makes it does not count.
+pub(super) fn language(cx: &Cx) -> Lang {
+    cx.global.lang.unwrap_or(Lang::Zh)
 }
 
 /// What the audit log has about the job, or why this operator does not get it: that is no reason to have no report.
@@ -55,7 +60,7 @@ pub(super) async fn audit(client: &Client, id: JobId) -> Result<Result<Vec<Recor
     let asked = async { Records::ask(client, request).await?.all().await };
     match asked.await {
         Ok((records, _)) => Ok(Ok(records)),
-        Err(Failure::Story(story)) if story.exit != Exit::Unreachable => Ok(Err(story.message)),
+        Err(Failure::Story(story)) if story.exit != Exit::Unreachable => Ok(Err(story.message.english().to_owned())),
         Err(failure) => Err(failure),
     }
 }

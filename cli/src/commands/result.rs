@@ -25,13 +25,14 @@ pub(crate) async fn run(cx: &Cx, args: JobResult) -> Result<(), Failure> {
     let mut document: Value = match answer.result_json.as_slice() {
         [] => Value::Null,
         bytes => serde_json::from_slice(bytes).map_err(|error| {
-            Failure::new(Exit::Internal, format!("the result of job {id} is not JSON")).because(error.to_string())
+            Failure::new(Exit::Internal, said!("the result of job {id} is not JSON", "作业 {id} 的结果不是 JSON"))
+                .because(error.to_string())
         })?,
     };
     if document.is_null() {
-        return Err(Failure::new(Exit::Refused, format!("job {id} has left no result"))
-            .because("it ended before an agent began it")
-            .remedy(format!("see how it ended: ctl show {id}")));
+        return Err(Failure::new(Exit::Refused, said!("job {id} has left no result", "作业 {id} 没有结果"))
+            .because(said!("it ended before an agent began it", "它在代理开始执行之前就已结束"))
+            .remedy(said!("see how it ended: ctl show {id}", "查看其如何结束：ctl show {id}")));
     }
     if let Some(write_back) = write_back {
         write_back.carry_out(cx, &client, id, &mut document).await?;

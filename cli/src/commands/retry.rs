@@ -11,7 +11,7 @@ use crate::{
     args::{Format, Retry},
     exit::{Exit, Failure},
     jobref, refusal,
-    render::{findings, json, table},
+    render::{findings, json, table, words},
     workbook,
 };
 
@@ -60,10 +60,14 @@ pub(crate) async fn run(cx: &Cx, args: Retry) -> Result<(), Failure> {
         cx.out.json(&document)?;
     }
     if let Some(first) = blocked.first() {
-        let message = format!("job {id} cannot be taken up again like this");
+        let message = said!("job {id} cannot be taken up again like this", "作业 {id} 不能这样重试");
+        let (step, why) = (&first.step, &first.reason);
         return Err(Failure::new(Exit::Refused, message)
-            .because(format!("{} is in the way: {}", first.step, first.reason))
-            .remedy("nothing was changed; ctl retry --dry-run shows what would become of each step"));
+            .because(said!("{step} is in the way: {why}", "步骤 {step} 受阻：{why}"))
+            .remedy(said!(
+                "nothing was changed; ctl retry --dry-run shows what would become of each step",
+                "未作任何更改；用 ctl retry --dry-run 查看每个步骤将如何处理"
+            )));
     }
     if !answer.accepted {
         return Ok(());
@@ -73,14 +77,19 @@ pub(crate) async fn run(cx: &Cx, args: Retry) -> Result<(), Failure> {
         return watch::to_the_end(cx, &client, id, seq, json!({ "retry": document })).await;
     }
     match cx.out.format {
-        Format::Table => cx.out.text(&format!("job {id} goes on in epoch {}\nfollow it:  ctl watch {id}\n", job.epoch)),
+        Format::Table => cx.out.text(&say!(
+            "job {id} goes on in epoch {epoch}\nfollow it:  ctl watch {id}\n",
+            "作业 {id} 继续执行，轮次 {epoch}\n跟踪：  ctl watch {id}\n"; epoch = job.epoch
+        )),
         Format::Json | Format::Ndjson => Ok(()),
     }
 }
 
 fn steps(steps: &[v1::StepVerdict], columns: usize) -> String {
-    let rows = steps.iter().map(|step| vec![step.step.clone(), word(step.fate()).to_owned(), step.reason.clone()]);
-    table::table(&["STEP", "WHAT", "WHY"], rows, columns)
+    let rows = steps
+        .iter()
+        .map(|step| vec![words::step_of_id(&step.step).to_owned(), shown(step.fate()).to_owned(), step.reason.clone()]);
+    table::table(&[word!("STEP", "步骤"), word!("WHAT", "处理"), word!("WHY", "原因")], rows, columns)
 }
 
 fn step(step: &v1::StepVerdict) -> Value {
@@ -94,5 +103,15 @@ fn word(fate: StepFate) -> &'static str {
         StepFate::Redone => "redone",
         StepFate::Blocked => "blocked",
         StepFate::Unspecified => "unknown",
+    }
+}
+
+/// The same, for people.
+fn shown(fate: StepFate) -> &'static str {
+    match fate {
+        StepFate::Kept => word!("kept", "保留"),
+        StepFate::Redone => word!("redone", "重做"),
+        StepFate::Blocked => word!("blocked", "受阻"),
+        StepFate::Unspecified => word!("unknown", "未知"),
     }
 }

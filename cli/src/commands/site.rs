@@ -16,10 +16,10 @@ pub(crate) async fn run(cx: &Cx, command: SiteCommand) -> Result<(), Failure> {
         SiteCommand::Add { site } => {
             let already = client.add_site(&site).await?.already_known;
             match cx.out.format {
-                Format::Table if already => cx.out.text(&format!("site {site} was there already")),
+                Format::Table if already => cx.out.text(&say!("site {site} was there already", "站点 {site} 已存在")),
                 Format::Table => {
-                    cx.out.text(&format!("site {site} added"))?;
-                    cx.out.note(&format!("next: ctl agent token --site {site}"));
+                    cx.out.text(&say!("site {site} added", "站点 {site} 已添加"))?;
+                    cx.out.note(&say!("next: ctl agent token --site {site}", "接下来：ctl agent token --site {site}"));
                     Ok(())
                 }
                 Format::Json | Format::Ndjson => cx.out.json(&json!({ "site": site, "already_known": already })),

@@ -52,7 +52,11 @@ pub(crate) async fn run(cx: &Cx, args: &Sweep) -> Result<(), Failure> {
     let mut swept = Vec::new();
     for left in &all {
         client.sweep(&left.id.to_string()).await?;
-        cx.out.note(&format!("job {}: its agent {} removes what is left", left.id, left.job.agent_id));
+        let (id, agent) = (left.id, &left.job.agent_id);
+        cx.out.note(&say!(
+            "job {id}: its agent {agent} removes what is left",
+            "作业 {id}：由其代理 {agent} 清除残留对象"
+        ));
         swept.push((left, finish(&client, left.id).await?));
     }
     conclude(cx, &swept)
@@ -81,14 +85,18 @@ fn has_left_something(job: &v1::Job) -> bool {
 fn list(cx: &Cx, all: &[Left]) -> Result<(), Failure> {
     let documents = || all.iter().map(document);
     match cx.out.format {
-        Format::Table if all.is_empty() => cx.out.text("nothing is left behind\n"),
+        Format::Table if all.is_empty() => cx.out.text(word!("nothing is left behind\n", "没有残留对象\n")),
         Format::Table => {
             let mut text = String::new();
             for left in all {
-                text.push_str(&format!("job {} ({}, agent {}):\n", left.id, left.job.site, left.job.agent_id));
+                let (id, site, agent) = (left.id, &left.job.site, &left.job.agent_id);
+                text.push_str(&say!("job {id} ({site}, agent {agent}):\n", "作业 {id}（{site}，代理 {agent}）：\n"));
                 text.push_str(&resources::text(&left.resources, cx.out.columns()));
             }
-            text.push_str("nothing was touched; with --yes the agents remove it\n");
+            text.push_str(word!(
+                "nothing was touched; with --yes the agents remove it\n",
+                "未作任何改动；加上 --yes 由代理清除\n"
+            ));
             cx.out.text(&text)
         }
         Format::Json => cx.out.json(&json!({ "jobs": documents().collect::<Vec<_>>() })),
@@ -120,11 +128,11 @@ fn conclude(cx: &Cx, swept: &[(&Left, Known)]) -> Result<(), Failure> {
         document
     });
     match cx.out.format {
-        Format::Table if swept.is_empty() => cx.out.text("nothing is left behind\n")?,
+        Format::Table if swept.is_empty() => cx.out.text(word!("nothing is left behind\n", "没有残留对象\n"))?,
         Format::Table => {
             for (left, known) in swept {
-                let said = known.view.undo.map_or("not known", words::undo_sentence);
-                cx.out.text(&format!("job {}: {said}\n", left.id))?;
+                let said = known.view.undo.map_or(word!("not known", "未知"), words::undo_sentence);
+                cx.out.text(&say!("job {id}: {said}\n", "作业 {id}：{said}\n"; id = left.id))?;
             }
         }
         Format::Json => cx.out.json(&json!({ "jobs": documents.collect::<Vec<_>>() }))?,

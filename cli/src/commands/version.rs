@@ -15,9 +15,13 @@ pub(crate) async fn run(cx: &Cx) -> Result<(), Failure> {
     });
     match cx.out.format {
         Format::Table => {
-            let mut text = format!("ctl         {own} (protocol {PROTOCOL})\n");
+            let mut text = say!("ctl         {own} (protocol {PROTOCOL})\n", "ctl     {own}（协议 {PROTOCOL}）\n");
             if let Some((url, version)) = &theirs {
-                text.push_str(&format!("controller  {} (protocol {}) at {url}\n", version.version, version.protocol));
+                text.push_str(&say!(
+                    "controller  {version} (protocol {protocol}) at {url}\n",
+                    "控制器  {version}（协议 {protocol}），地址 {url}\n";
+                    version = version.version, protocol = version.protocol
+                ));
             }
             cx.out.text(&text)
         }

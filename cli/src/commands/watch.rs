@@ -44,7 +44,10 @@ pub(crate) async fn to_the_end(cx: &Cx, client: &Client, job: JobId, from: u64, 
     match end? {
         End::Detached => {
             let next = known.view.last_seq.max(after) + 1;
-            cx.out.note(&format!("detached; job {job} goes on. Follow it again: ctl watch {job} --from-seq {next}"));
+            cx.out.note(&say!(
+                "detached; job {job} goes on. Follow it again: ctl watch {job} --from-seq {next}",
+                "已离开，作业 {job} 仍在继续。再次跟踪：ctl watch {job} --from-seq {next}"
+            ));
             Ok(())
         }
         End::NeedsOperator => {
@@ -108,7 +111,7 @@ async fn asked_to_end() {
 /// Tells how the job ended; the exit code is the outcome's.
 fn conclude(out: Output, known: &Known, more: Value) -> Result<(), Failure> {
     let Some(end) = Ending::of(known) else {
-        return Err(Failure::new(Exit::Internal, "the controller ended the stream of a job that has not ended"));
+        return Err(unfinished());
     };
     let exit = end.exit();
     document(out, known, more)?;
@@ -123,6 +126,14 @@ fn conclude(out: Output, known: &Known, more: Value) -> Result<(), Failure> {
         out.text(&end.text(out.paint, columns, detail(out.screen && out.stdout_is_terminal)))?;
     }
     Ok(())
+}
+
+/// The stream is over and the job is not.
+pub(super) fn unfinished() -> Failure {
+    Failure::new(
+        Exit::Internal,
+        said!("the controller ended the stream of a job that has not ended", "作业尚未结束，控制器却结束了事件流"),
+    )
 }
 
 /// The one document of `-o json`.

@@ -27,10 +27,10 @@ pub(crate) async fn run(cx: &Cx) -> Result<(), Failure> {
     match cx.out.format {
         Format::Table => {
             cx.out.text(&link)?;
-            cx.out.note(&format!(
-                "works once, until {}; the pages then stay open for {}",
-                until.unwrap_or_default(),
-                units::duration(answer.session_s as f64)
+            cx.out.note(&say!(
+                "works once, until {until}; the pages then stay open for {session}",
+                "仅可使用一次，有效期至 {until}；登录后可使用 {session}";
+                until = until.unwrap_or_default(), session = units::duration(answer.session_s as f64)
             ));
             Ok(())
         }
@@ -43,7 +43,8 @@ pub(crate) async fn run(cx: &Cx) -> Result<(), Failure> {
 fn token() -> Result<Secret, Failure> {
     let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
     let filled = rustls::crypto::ring::default_provider().secure_random.fill(&mut *bytes);
-    filled.map_err(|_| Failure::new(Exit::Internal, "the system gives no random numbers"))?;
+    filled
+        .map_err(|_| Failure::new(Exit::Internal, said!("the system gives no random numbers", "系统无法提供随机数")))?;
     let text = Zeroizing::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     Ok(Secret::new(text.as_str()))
 }

@@ -3,17 +3,18 @@
 use gantry_proto::v1;
 use serde_json::{Value, json};
 
-use super::{table::table, text::clean, units};
+use super::{table::table, text::clean, units, words};
 
 /// One row a site.
 pub(crate) fn sites(sites: &[v1::Site], columns: usize) -> String {
     if sites.is_empty() {
-        return "no sites: add one with `ctl site add SITE`\n".to_owned();
+        return say!("no sites: add one with `ctl site add SITE`\n", "没有站点：用 `ctl site add SITE` 添加\n");
     }
     let row = |site: &v1::Site| {
         vec![site.site.clone(), site.agents.to_string(), time(site.added_micros), site.added_by.clone()]
     };
-    table(&["SITE", "AGENTS", "ADDED", "BY"], sites.iter().map(row), columns)
+    let heading = [word!("SITE", "站点"), word!("AGENTS", "代理数"), word!("ADDED", "添加时间"), word!("BY", "操作人")];
+    table(&heading, sites.iter().map(row), columns)
 }
 
 /// A site in JSON.
@@ -26,10 +27,10 @@ pub(crate) fn site(site: &v1::Site) -> Value {
 /// One row an operator.
 pub(crate) fn operators(operators: &[v1::Operator], columns: usize) -> String {
     let row = |operator: &v1::Operator| {
-        let state = if operator.revoked { "revoked" } else { "in" };
+        let state = if operator.revoked { word!("revoked", "已吊销") } else { word!("in", "有效") };
         vec![
             operator.operator.clone(),
-            operator.role().word().to_owned(),
+            words::role(operator.role()).to_owned(),
             all_or(&operator.sites),
             state.to_owned(),
             time(operator.expires_micros),
@@ -37,14 +38,22 @@ pub(crate) fn operators(operators: &[v1::Operator], columns: usize) -> String {
             operator.added_by.clone(),
         ]
     };
-    let heading = ["OPERATOR", "ROLE", "SITES", "STATE", "CERTIFICATE UNTIL", "ADDED", "BY"];
+    let heading = [
+        word!("OPERATOR", "操作员"),
+        word!("ROLE", "角色"),
+        word!("SITES", "站点"),
+        word!("STATE", "状态"),
+        word!("CERTIFICATE UNTIL", "证书有效期至"),
+        word!("ADDED", "添加时间"),
+        word!("BY", "操作人"),
+    ];
     table(&heading, operators.iter().map(row), columns)
 }
 
 /// An operator on one line.
 pub(crate) fn operator_line(operator: &v1::Operator) -> String {
-    let (name, role) = (clean(&operator.operator), operator.role().word());
-    format!("operator {name}: role {role}, sites: {}", all_or(&operator.sites))
+    let (name, role, sites) = (clean(&operator.operator), words::role(operator.role()), all_or(&operator.sites));
+    say!("operator {name}: role {role}, sites: {sites}", "操作员 {name}：角色 {role}，站点：{sites}")
 }
 
 /// An operator in JSON.
@@ -61,7 +70,7 @@ pub(crate) fn operator(operator: &v1::Operator) -> Value {
 }
 
 fn all_or(sites: &[String]) -> String {
-    if sites.is_empty() { "all".to_owned() } else { clean(&sites.join(", ")).into_owned() }
+    if sites.is_empty() { say!("all", "全部") } else { clean(&sites.join(", ")).into_owned() }
 }
 
 fn stamp(micros: i64) -> Option<String> {

@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 
 use super::{frame, jobs, lines, paint::Paint, table::table, text, units, words};
 use crate::{
+    args::Lang,
     campaign::{
         Campaign,
         state::{Ended, Site, Stage},
         tally::Tally,
     },
     follow::Known,
+    language::{now, within},
 };
 
 /// Wider lines are harder to read, not easier.
@@ -45,15 +47,15 @@ impl AtWork {
         let row = known.job.as_ref();
         let step = match known.view.current() {
             Some(step) => lines::step_name(known, &step.info.id),
-            None => row.map(|job| job.current_step.clone()).unwrap_or_default(),
+            None => row.map(|job| words::step_of_id(&job.current_step).to_owned()).unwrap_or_default(),
         };
         let listed = row.map_or(0.0, |job| job.percent);
         let percent = if known.view.steps.is_empty() { listed } else { known.view.percent() };
         let held = row.and_then(|job| match job.state() {
-            JobState::NeedsOperator if known.needs_operator() => Some("waits for an operator"),
-            JobState::Paused => Some("held"),
-            _ if frame::contact(job, now).is_some() => Some("agent out of contact"),
-            JobState::Queued => Some("waits for its agent"),
+            JobState::NeedsOperator if known.needs_operator() => Some(word!("waits for an operator", "等待操作员")),
+            JobState::Paused => Some(word!("held", "已暂停")),
+            _ if frame::contact(job, now).is_some() => Some(word!("agent out of contact", "代理失联")),
+            JobState::Queued => Some(word!("waits for its agent", "等待代理")),
             _ => None,
         });
         Self { step, percent, left: known.eta(now).map(|eta| eta.seconds), held }
@@ -76,17 +78,25 @@ impl Scene<'_> {
     /// The picture, for columns and rows.
     pub(crate) fn frame(&self, size: (usize, usize), paint: Paint) -> Vec<String> {
         let width = size.0.clamp(20, WIDEST);
-        let mut lines = vec![paint.head(&text::cut(&text::clean(&format!("campaign {}", self.campaign.name)), width))];
+        let head = say!("campaign {name}", "批量部署 {name}"; name = self.campaign.name);
+        let mut lines = vec![paint.head(&text::cut(&text::clean(&head), width))];
         lines.extend(text::wrap(&self.counts(), width));
-        let paused = self.campaign.paused.as_ref().map(|since| format!("paused since {since}: no further job begins"));
-        let broken = self.broken.then(|| "no line to the controller, trying again; the jobs go on".to_owned());
+        let paused = self.campaign.paused.as_ref();
+        let paused = paused
+            .map(|since| say!("paused since {since}: no further job begins", "自 {since} 起暂停：不再开始新作业"));
+        let broken = self.broken.then(|| {
+            say!(
+                "no line to the controller, trying again; the jobs go on",
+                "与控制器的连接中断，正在重试；作业仍在继续"
+            )
+        });
         let states = paused.into_iter().chain(broken).flat_map(|line| text::wrap(&line, width)).collect::<Vec<_>>();
         let rows: Vec<_> = self.at_work().map(|(site, at_work)| self.row(site, &at_work, width)).collect();
         let room = size.1.saturating_sub(lines.len() + states.len() + 2).max(1);
         let more = rows.len().saturating_sub(room);
         lines.extend(rows.into_iter().take(room));
         if more > 0 {
-            lines.push(paint.dim(&format!("· {more} more at work")));
+            lines.push(paint.dim(&say!("· {more} more at work", "· 另有 {more} 个进行中")));
         }
         lines.extend(states.iter().map(|line| paint.warn(line)));
         lines
@@ -96,7 +106,7 @@ impl Scene<'_> {
     pub(crate) fn line(&self) -> String {
         let mut out = self.counts();
         for (site, at_work) in self.at_work() {
-            let _ = write!(out, "; {} {}", site.site, at_work.words());
+            let _ = write!(out, "{}{} {}", word!("; ", "；"), site.site, at_work.words());
         }
         out
     }
@@ -113,34 +123,43 @@ impl Scene<'_> {
             vec![
                 site.site.clone(),
                 site.job_id.map(|id| id.short()).unwrap_or_default(),
-                self.word(index, site).replace('_', " "),
+                self.shown(index, site),
                 seconds.unwrap_or_default(),
                 what,
             ]
         });
-        table(&["SITE", "JOB", "STATE", "TIME", "WHAT"], rows, columns)
+        let heading = [
+            word!("SITE", "站点"),
+            word!("JOB", "作业"),
+            word!("STATE", "状态"),
+            word!("TIME", "耗时"),
+            word!("WHAT", "说明"),
+        ];
+        table(&heading, rows, columns)
     }
 
     /// `12 of 50 sites done, 4 at work, 34 waiting; 2 failures of at most 3`.
     pub(crate) fn counts(&self) -> String {
         let tally = self.tally();
-        let mut out = format!("{} of {} done", tally.done(), words::count(tally.sites, "site"));
+        let (done, sites, s) = (tally.done(), tally.sites, words::s(tally.sites));
+        let mut out = say!("{done} of {sites} site{s} done", "已完成 {done}/{sites} 个站点");
         for (count, what) in [
-            (tally.succeeded, "succeeded"),
-            (tally.failed, "failed"),
-            (tally.cancelled, "cancelled"),
-            (tally.refused, "refused"),
-            (tally.asks, "waiting for an operator"),
-            (tally.at_work, "at work"),
-            (tally.waiting, "not begun"),
-            (tally.skipped, "skipped"),
+            (tally.succeeded, word!("succeeded", "成功")),
+            (tally.failed, word!("failed", "失败")),
+            (tally.cancelled, word!("cancelled", "已取消")),
+            (tally.refused, word!("refused", "被拒绝")),
+            (tally.asks, word!("waiting for an operator", "等待操作员")),
+            (tally.at_work, word!("at work", "进行中")),
+            (tally.waiting, word!("not begun", "未开始")),
+            (tally.skipped, word!("skipped", "已跳过")),
         ] {
             if count > 0 {
-                let _ = write!(out, ", {count} {what}");
+                out.push_str(&say!(", {count} {what}", "，{what} {count}"));
             }
         }
         if tally.failures() > 0 {
-            let _ = write!(out, "; failures {} of {}", tally.failures(), self.campaign.state.options.max_failures);
+            let (failures, most) = (tally.failures(), self.campaign.state.options.max_failures);
+            out.push_str(&say!("; failures {failures} of {most}", "；失败预算已用 {failures}/{most}"));
         }
         out
     }
@@ -176,7 +195,9 @@ impl Scene<'_> {
             Stage::Refused { message } => Some(message),
             _ => None,
         };
-        let at_work = self.campaign.known.get(&index).map(|known| AtWork::of(known, self.now));
+        // A document for programs has the agent's own words.
+        let at_work = || self.campaign.known.get(&index).map(|known| AtWork::of(known, self.now));
+        let at_work = within(Lang::En, at_work);
         json!({
             "site": site.site,
             "workbook": site.workbook,
@@ -201,6 +222,20 @@ impl Scene<'_> {
         }
     }
 
+    /// The same, for people.
+    fn shown(&self, index: usize, site: &Site) -> String {
+        match (now(), &site.stage) {
+            (Lang::En, _) => self.word(index, site).replace('_', " "),
+            (Lang::Zh, Stage::Ended(ended)) => words::ended(ended.outcome).to_owned(),
+            (Lang::Zh, Stage::Running) if self.campaign.asks(index) => "等待操作员".to_owned(),
+            (Lang::Zh, Stage::Waiting) => "未开始".to_owned(),
+            (Lang::Zh, Stage::Skipped) => "已跳过".to_owned(),
+            (Lang::Zh, Stage::Refused { .. }) => "被拒绝".to_owned(),
+            (Lang::Zh, Stage::Submitting) => "提交中".to_owned(),
+            (Lang::Zh, Stage::Running) => "运行中".to_owned(),
+        }
+    }
+
     fn at_work(&self) -> impl Iterator<Item = (&Site, AtWork)> {
         let sites = self.campaign.state.sites.iter().enumerate();
         let at_work = sites.filter(|(_, site)| matches!(site.stage, Stage::Submitting | Stage::Running));
@@ -209,7 +244,10 @@ impl Scene<'_> {
 
     fn row(&self, site: &Site, at_work: &AtWork, width: usize) -> String {
         let job = site.job_id.map(|id| jobs::short(&id.to_string())).unwrap_or_default();
-        let left = at_work.left.map(|left| format!("  about {} left", units::about(left))).unwrap_or_default();
+        let left = at_work
+            .left
+            .map(|left| say!("  about {left} left", "  约剩 {left}"; left = units::about(left)))
+            .unwrap_or_default();
         let line = format!(
             "▸ {}  {job}  {}{left}",
             text::column(&site.site, NAME.min(width * 3 / 10)),
@@ -221,8 +259,8 @@ impl Scene<'_> {
 
 /// Why a job ended as it did, in a word or two.
 fn how(ended: &Ended) -> String {
-    let left_over = ended.left_over.then(|| "something is left over".to_owned());
-    ended.code.clone().into_iter().chain(left_over).collect::<Vec<_>>().join("; ")
+    let left_over = ended.left_over.then(|| say!("something is left over", "有残留对象"));
+    ended.code.clone().into_iter().chain(left_over).collect::<Vec<_>>().join(word!("; ", "；"))
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 
 use gantry_proto::{Failure, JobOutcome, Leftover, Level, UndoState, ended::Ended, view::StepView};
-use gantry_report::rows::leftover;
 pub(crate) use gantry_report::rows::plain;
 use serde_json::Value;
 
 use super::{lines, paint::Paint, reason, text, units, words};
 use crate::{exit::Exit, follow::Known};
+
+/// Columns of a row's name and the blank behind it.
+const NAME: usize = 11;
 
 /// The end of a job.
 pub(crate) struct Ending<'a> {
@@ -70,12 +72,12 @@ impl<'a> Ending<'a> {
             && detail != Detail::OnPage
             && let Some(job) = &self.known.job
         {
-            let _ = writeln!(out, "  {:<11}ctl show {}", "more", job.job_id);
+            let _ = writeln!(out, "  {}ctl show {}", text::fill(word!("more", "更多"), NAME), job.job_id);
         }
         if self.outcome == JobOutcome::Failed
             && let Some(command) = self.failure.as_ref().and_then(|failure| reason::command(&failure.code))
         {
-            let _ = writeln!(out, "  {:<11}{command}", "more");
+            let _ = writeln!(out, "  {}{command}", text::fill(word!("more", "更多"), NAME));
         }
         out
     }
@@ -86,79 +88,79 @@ impl<'a> Ending<'a> {
         let url = get("/base_url").unwrap_or_default();
         let attached = self.known.view.result.as_ref().and_then(|result| result.get("attach_cluster"));
         let head = match (get("/status"), attached) {
-            (Some(_), _) => "CloudTower is ready:",
-            (None, Some(_)) => "attached to CloudTower:",
+            (Some(_), _) => word!("CloudTower is ready:", "CloudTower 已就绪："),
+            (None, Some(_)) => word!("attached to CloudTower:", "已接入 CloudTower："),
             // Only the stage of the pre-checks was chosen.
-            (None, None) => "checked, and nothing made; CloudTower would be:",
+            (None, None) => word!(
+                "checked, and nothing made; CloudTower would be:",
+                "仅检查，未创建任何对象；CloudTower 地址将是："
+            ),
         };
         let mut out = format!("{} {}\n", paint.good(head), text::clean(&url));
         let mut row = |name: &str, value: Option<String>| {
             if let Some(value) = value.filter(|value| !value.is_empty()) {
-                let _ = writeln!(out, "  {name:<11}{}", text::clean(&value));
+                let _ = writeln!(out, "  {}{}", text::fill(name, NAME), text::clean(&value));
             }
         };
         row(
-            "login",
-            get("/cloudtower/session/username").map(|user| format!("{user}, with the password of the workbook")),
+            word!("login", "登录用户"),
+            get("/cloudtower/session/username")
+                .map(|user| say!("{user}, with the password of the workbook", "{user}，口令见规划表")),
         );
-        row("vm", both(get("/vm/name"), get("/vm/uuid")));
-        row("cluster", self.known.job.as_ref().map(|job| job.cluster.clone()));
-        row("address", get("/network/ip").or_else(|| get("/ip")));
+        row(word!("vm", "虚拟机"), both(get("/vm/name"), get("/vm/uuid")));
+        row(word!("cluster", "集群"), self.known.job.as_ref().map(|job| job.cluster.clone()));
+        row(word!("address", "IP 地址"), get("/network/ip").or_else(|| get("/ip")));
         let skipped = result.and_then(|r| r.pointer("/iso/skipped")).and_then(Value::as_bool) == Some(true);
-        let how = if skipped { "was there already" } else { "uploaded" };
-        row("image", get("/iso/file_name").map(|name| format!("{name}, {how}")));
+        let how = if skipped { word!("was there already", "原已存在") } else { word!("uploaded", "已上传") };
+        row(word!("image", "ISO 镜像"), get("/iso/file_name").map(|name| say!("{name}, {how}", "{name}，{how}")));
         for cluster in attached.and_then(|stage| stage.get("clusters")).and_then(Value::as_array).into_iter().flatten()
         {
             let get = |key: &str| cluster.get(key).and_then(plain);
-            row("attached", both(get("name").or_else(|| get("ip")), get("id")));
+            row(word!("attached", "已接入"), both(get("name").or_else(|| get("ip")), get("id")));
         }
-        row("licence", both(get("/cloudtower/license/type"), get("/cloudtower/license/expire_date")));
+        row(word!("licence", "许可证"), both(get("/cloudtower/license/type"), get("/cloudtower/license/expire_date")));
         row(
-            "time",
+            word!("time", "总耗时"),
             self.known.view.started.zip(self.known.view.finished).map(|(a, b)| units::duration(units::between(a, b))),
         );
-        row("job", self.known.job.as_ref().map(|job| job.job_id.clone()));
+        row(word!("job", "作业"), self.known.job.as_ref().map(|job| job.job_id.clone()));
         out
     }
 
     fn story(&self, paint: Paint, columns: usize) -> String {
         let id = self.known.job.as_ref().map(|job| job.job_id.as_str()).unwrap_or_default();
         let head = match self.outcome {
-            JobOutcome::Cancelled => paint.warn(&format!("job {id} was cancelled")),
-            _ => paint.bad(&format!("job {id} failed")),
+            JobOutcome::Cancelled => paint.warn(&say!("job {id} was cancelled", "作业 {id} 已取消")),
+            _ => paint.bad(&say!("job {id} failed", "作业 {id} 失败")),
         };
         let mut out = format!("{head}\n");
         let mut row = |name: &str, value: &str| block(&mut out, name, value, columns);
         if let Some(step) = self.failed_step() {
+            let name = lines::step_name(self.known, &step.info.id);
+            let (attempt, of) = (step.attempt, step.info.attempts.max(step.attempt));
             row(
-                "step",
-                &format!(
-                    "{} (attempt {} of {})",
-                    lines::step_name(self.known, &step.info.id),
-                    step.attempt,
-                    step.info.attempts.max(step.attempt)
-                ),
+                word!("step", "步骤"),
+                &say!("{name} (attempt {attempt} of {of})", "{name}（第 {attempt}/{of} 次尝试）"),
             );
         }
         if let Some(by) = &self.known.view.cancelled_by {
-            row("by", by);
+            row(word!("by", "操作人"), by);
         }
         if let Some(failure) = self.failure.as_ref().filter(|failure| !failure.message.is_empty()) {
-            row("what", &failure.message);
-            failure.causes.iter().filter(|cause| **cause != failure.message).for_each(|cause| row("because", cause));
-            if !failure.code.is_empty() {
-                row("code", &failure.code);
-            }
-            if !failure.remedy.is_empty() {
-                row("to do", &failure.remedy);
-            }
+            reason::rows(failure, true, &mut row);
         }
         if let Some(undo) = self.undo {
-            row("undo", words::undo_sentence(undo));
+            row(word!("undo", "回滚"), words::undo_sentence(undo));
         }
-        self.known.view.steps.iter().flat_map(|step| &step.removed).for_each(|removed| row("undone", removed));
+        self.known
+            .view
+            .steps
+            .iter()
+            .flat_map(|step| &step.removed)
+            .for_each(|removed| row(word!("undone", "已清除"), removed));
         for left in self.leftovers {
-            let name = if self.undo == Some(UndoState::Kept) { "kept" } else { "left over" };
+            let kept = self.undo == Some(UndoState::Kept);
+            let name = if kept { word!("kept", "已保留") } else { word!("left over", "残留") };
             row(name, &leftover(left));
             if !left.remedy.is_empty() {
                 row("", &left.remedy);
@@ -181,9 +183,18 @@ pub(crate) fn warnings(known: &Known, paint: Paint, columns: usize) -> String {
     let mut out = String::new();
     // Errors are part of the story of the failure already.
     for note in known.view.notes.iter().filter(|note| note.level == Level::Warning) {
-        let place = note.step.as_ref().map(|id| format!("{}: ", lines::step_name(known, id))).unwrap_or_default();
+        let place = note
+            .step
+            .as_ref()
+            .map(|id| format!("{}{}", lines::step_name(known, id), word!(": ", "：")))
+            .unwrap_or_default();
         let mut text = String::new();
-        block(&mut text, "warning", &format!("{} {place}{}", units::clock(note.at), note.message), columns);
+        block(
+            &mut text,
+            word!("warning", "警告"),
+            &format!("{} {place}{}", units::clock(note.at), reason::told(&note.code, &note.message)),
+            columns,
+        );
         out.push_str(&paint.warn(text.trim_end()));
         out.push('\n');
     }
@@ -196,9 +207,18 @@ pub(crate) fn times(known: &Known) -> String {
     for step in &known.view.steps {
         let Some((from, to)) = step.started.zip(step.finished) else { continue };
         let took = units::duration(units::between(from, to));
-        let _ = writeln!(out, "  {:<11}{took:>8}  {}", "took", text::clean(&step.info.title));
+        let (name, title) = (text::fill(word!("took", "耗时"), NAME), text::clean(words::step_title(&step.info)));
+        let _ = writeln!(out, "  {name}{took:>8}  {title}");
     }
     out
+}
+
+/// `vm cloudtower (8d5b0f9e-…)`.
+pub(crate) fn leftover(left: &Leftover) -> String {
+    if left.id.is_empty() {
+        return format!("{} {}", words::kind(&left.kind), left.name);
+    }
+    format!("{} {} ({})", words::kind(&left.kind), left.name, left.id)
 }
 
 /// One row with a name, its value wrapped beside it.
@@ -207,7 +227,7 @@ pub(crate) fn block(out: &mut String, name: &str, value: &str, columns: usize) {
     for (index, line) in text::wrap(&text::clean(value), columns.saturating_sub(INDENT).max(20)).iter().enumerate() {
         let name = if index == 0 { name } else { "" };
         // A name that fills its column is still told apart from its value.
-        let _ = writeln!(out, "  {name:<10} {line}");
+        let _ = writeln!(out, "  {} {line}", text::fill(name, NAME - 1));
     }
 }
 

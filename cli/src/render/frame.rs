@@ -54,12 +54,12 @@ impl Scene<'_> {
     }
 
     fn head(&self) -> String {
-        let Some(job) = &self.known.job else { return self.paint.head("job") };
+        let Some(job) = &self.known.job else { return self.paint.head(word!("job", "作业")) };
         let short = jobs::short(&job.job_id);
-        let mut line = format!("job {short}  {}  {}", job.vm_name, job.cloudtower_ip);
-        if !job.cluster.is_empty() {
-            line.push_str("  on ");
-            line.push_str(&job.cluster);
+        let (vm, ip, cluster) = (&job.vm_name, &job.cloudtower_ip, &job.cluster);
+        let mut line = say!("job {short}  {vm}  {ip}", "作业 {short}  {vm}  {ip}");
+        if !cluster.is_empty() {
+            line.push_str(&say!("  on {cluster}", "  集群 {cluster}"));
         }
         self.paint.head(&text::cut(&text::clean(&line), self.width()))
     }
@@ -81,11 +81,13 @@ impl Scene<'_> {
         }
         let mut all = Vec::new();
         if from > 0 {
-            all.push(self.paint.good(&format!("✓ {} done", words::count(from, "step"))));
+            let s = words::s(from);
+            all.push(self.paint.good(&say!("✓ {from} step{s} done", "✓ 已完成 {from} 步")));
         }
         all.extend(blocks[from..to].iter().flat_map(|(_, lines)| lines.iter().cloned()));
         if to < blocks.len() {
-            all.push(self.paint.dim(&format!("· {} more to come", words::count(blocks.len() - to, "step"))));
+            let (left, s) = (blocks.len() - to, words::s(blocks.len() - to));
+            all.push(self.paint.dim(&say!("· {left} step{s} more to come", "· 还有 {left} 步")));
         }
         all
     }
@@ -103,7 +105,7 @@ impl Scene<'_> {
             StepState::Undone => paint.warn("↶"),
             StepState::UndoFailed => paint.bad("!"),
         };
-        let title = text::clean(&step.info.title).into_owned();
+        let title = text::clean(words::step_title(&step.info)).into_owned();
         let title = if step.state == StepState::Waiting { paint.dim(&title) } else { title };
         let mut lines = vec![self.compose(&format!("{sign} {title}"), self.parts(step))];
         if matches!(step.state, StepState::Running | StepState::Undoing)
@@ -128,7 +130,8 @@ impl Scene<'_> {
                 None => {
                     let learned = self.known.expected.get(&step.info.id).map(|time| time.seconds);
                     let usual = learned.unwrap_or_else(|| f64::from(step.info.weight));
-                    vec![Part(3, format!("usually {}", units::duration(usual))), Part(0, spent)]
+                    let usual = units::duration(usual);
+                    vec![Part(3, say!("usually {usual}", "通常 {usual}")), Part(0, spent)]
                 }
             },
             StepState::Done => vec![Part(0, spent)],
@@ -137,8 +140,8 @@ impl Scene<'_> {
             StepState::Undoing | StepState::Undone => vec![Part(0, word())],
         };
         if step.attempt > 1 {
-            let of = step.info.attempts.max(step.attempt);
-            parts.insert(0, Part(1, self.paint.warn(&format!("attempt {} of {of}", step.attempt))));
+            let (attempt, of) = (step.attempt, step.info.attempts.max(step.attempt));
+            parts.insert(0, Part(1, self.paint.warn(&say!("attempt {attempt} of {of}", "第 {attempt}/{of} 次尝试"))));
         }
         parts
     }
@@ -148,25 +151,32 @@ impl Scene<'_> {
         let mut all = Vec::new();
         if let Some(left) = self.broken {
             let left = left.as_secs_f64().ceil();
-            all.push(format!("no line to the controller, trying again in {left} s; the job goes on"));
+            all.push(say!(
+                "no line to the controller, trying again in {left} s; the job goes on",
+                "与控制器的连接中断，{left} 秒后重试；作业仍在继续"
+            ));
         }
         if let Some(job) = &self.known.job {
             all.extend(contact(job, self.now).filter(|_| self.known.view.phase != Phase::Finished));
-            all.extend(words::cancel_sentence(job.cancel()).map(|words| format!("cancel: {words}")));
+            all.extend(words::cancel_sentence(job.cancel()).map(|words| say!("cancel: {words}", "取消：{words}")));
             match job.state() {
                 JobState::Queued if job.agent_in_contact => {
-                    all.push("queued: waiting for the agent to begin".to_owned())
+                    all.push(say!("queued: waiting for the agent to begin", "排队中：等待代理开始执行"));
                 }
-                JobState::Paused => all.push("paused".to_owned()),
+                JobState::Paused => all.push(say!("paused", "已暂停")),
                 JobState::NeedsOperator => all.extend(self.question(&job.job_id)),
                 _ => {}
             }
-            all.extend(words::moving_sentence(job).map(|words| format!("on its way to {words}")));
+            all.extend(words::moving_sentence(job).map(|words| say!("on its way to {words}", "正在移交：{words}")));
             if !job.refusal.is_empty() {
-                all.push(format!("refused: {}", job.refusal));
+                let why = &job.refusal;
+                all.push(say!("refused: {why}", "已拒绝：{why}"));
             }
             if job.cancel() == CancelStage::Unspecified && self.known.view.cancelled_by.is_some() {
-                all.push("cancel: the agent has it; the job stops at its next safe point".to_owned());
+                all.push(say!(
+                    "cancel: the agent has it; the job stops at its next safe point",
+                    "取消：代理已收到，作业将在下一个安全点停止"
+                ));
             }
         }
         all.iter().flat_map(|line| text::wrap(&text::clean(line), self.width())).map(|l| self.paint.warn(&l)).collect()
@@ -174,11 +184,15 @@ impl Scene<'_> {
 
     /// What an operator has to decide, and how.
     fn question(&self, job_id: &str) -> Vec<String> {
-        let Some(asked) = self.known.question() else { return vec!["waiting for an operator".to_owned()] };
-        let why = asked.failure.map(|failure| format!(": {}", failure.message)).unwrap_or_default();
-        let mut all = vec![format!("waiting for an operator{why}")];
-        all.extend(asked.choices.iter().map(|choice| format!("{}: {}", choice.id, choice.text)));
-        all.push(format!("answer: {}", question::command(jobs::short(job_id).as_str(), "CHOICE")));
+        let Some(asked) = self.known.question() else {
+            return vec![say!("waiting for an operator", "等待操作员")];
+        };
+        let why = asked.failure.as_ref().map(|failure| format!("{}{}", word!(": ", "："), question::why(failure)));
+        let why = why.unwrap_or_default();
+        let mut all = vec![say!("waiting for an operator{why}", "等待操作员{why}")];
+        all.extend(asked.choices.iter().map(question::choice));
+        let answer = question::command(jobs::short(job_id).as_str(), word!("CHOICE", "选项"));
+        all.push(say!("answer: {answer}", "答复：{answer}"));
         all
     }
 
@@ -186,17 +200,18 @@ impl Scene<'_> {
         let view = &self.known.view;
         let mut parts = vec![Part(3, bar(view.percent() / 100.0)), Part(0, percent(view.percent()))];
         if let (Some(eta), None) = (self.known.eta(self.now), self.broken) {
-            parts.push(Part(1, format!("about {} left", units::about(eta.seconds))));
+            let left = units::about(eta.seconds);
+            parts.push(Part(1, say!("about {left} left", "约剩 {left}")));
             parts.extend(range(eta).map(|range| Part(4, range)));
         }
         if view.phase == Phase::Undoing {
-            parts.push(Part(0, self.paint.warn("undoing")));
+            parts.push(Part(0, self.paint.warn(word!("undoing", "回滚中"))));
         }
         if let Some(from) = view.started {
             let so_far = units::duration(units::between(from, view.finished.unwrap_or(self.now)));
-            parts.push(Part(2, format!("{so_far} so far")));
+            parts.push(Part(2, say!("{so_far} so far", "已用 {so_far}")));
         }
-        self.compose("overall", parts)
+        self.compose(word!("overall", "总进度"), parts)
     }
 
     /// Left text, then the parts at the right edge; what does not fit is left out by rank, then the left text is cut.
@@ -229,7 +244,7 @@ fn said(sample: &Sample) -> Vec<&str> {
 /// From when to when, unless that is the same to a reader.
 fn range(eta: Eta) -> Option<String> {
     let (low, high) = (units::about(eta.low), units::about(eta.high));
-    (low != high).then(|| format!("({low} to {high})"))
+    (low != high).then(|| say!("({low} to {high})", "（{low} 至 {high}）"))
 }
 
 /// That the agent is out of contact, which is a state and no failure.
@@ -237,16 +252,19 @@ pub(crate) fn contact(job: &gantry_proto::v1::Job, now: Timestamp) -> Option<Str
     if job.agent_in_contact || job.agent_id.is_empty() || gantry_proto::ended::is_final(job.state()) {
         return None;
     }
-    let since = match units::from_micros(job.agent_seen_micros) {
-        Some(seen) => format!("out of contact for {}", units::duration(units::between(seen, now))),
-        None => "not been in contact yet".to_owned(),
-    };
+    let agent = &job.agent_id;
     let goes_on = match job.state() {
-        JobState::Queued => "the job begins when it is",
-        _ => "the job goes on there, its events will follow",
+        JobState::Queued => word!("the job begins when it is", "恢复联系后作业即开始"),
+        _ => word!("the job goes on there, its events will follow", "作业仍在该处继续，事件随后补上"),
     };
-    let verb = if since.starts_with("out") { "is" } else { "has" };
-    Some(format!("agent {} {verb} {since}; {goes_on}", job.agent_id))
+    let Some(seen) = units::from_micros(job.agent_seen_micros) else {
+        return Some(say!(
+            "agent {agent} has not been in contact yet; {goes_on}",
+            "代理 {agent} 尚未联系过；{goes_on}"
+        ));
+    };
+    let since = units::duration(units::between(seen, now));
+    Some(say!("agent {agent} is out of contact for {since}; {goes_on}", "代理 {agent} 已失联 {since}；{goes_on}"))
 }
 
 /// How far a step is, from its newest sample.
@@ -262,7 +280,7 @@ fn measured(sample: &Sample, spent: String) -> Vec<Part> {
         parts.push(Part(2, units::speed(sample.per_second)));
     }
     match left(sample) {
-        Some(left) => parts.push(Part(1, format!("{} left", units::duration(left)))),
+        Some(left) => parts.push(Part(1, say!("{left} left", "剩余 {left}"; left = units::duration(left)))),
         None => parts.push(Part(u8::from(sample.total > 0), spent)),
     }
     parts
@@ -273,8 +291,11 @@ pub(crate) fn amount(sample: &Sample) -> Option<String> {
     match (sample.unit.as_str(), sample.total) {
         ("bytes", 0) => Some(units::bytes(sample.done)),
         ("bytes", total) => Some(units::part_of(sample.done, total)),
-        ("lines", 0) => Some(words::count(usize::try_from(sample.done).unwrap_or(usize::MAX), "line")),
-        ("lines", total) => Some(format!("{}/{total} lines", sample.done)),
+        ("lines", 0) => {
+            let (n, s) = (sample.done, words::s(usize::try_from(sample.done).unwrap_or(usize::MAX)));
+            Some(say!("{n} line{s}", "{n} 行"))
+        }
+        ("lines", total) => Some(say!("{n}/{total} lines", "{n}/{total} 行"; n = sample.done)),
         _ => None,
     }
 }

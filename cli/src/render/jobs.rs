@@ -8,10 +8,19 @@ use super::{frame, table::table, units, words};
 /// One row a job, newest first.
 pub(crate) fn text(jobs: &[v1::Job], now: Timestamp, columns: usize) -> String {
     if jobs.is_empty() {
-        return "no jobs\n".to_owned();
+        return say!("no jobs\n", "没有作业\n");
     }
     table(
-        &["JOB", "STATE", "DONE", "STEP", "AGENT", "VM", "ADDRESS", "AGE"],
+        &[
+            word!("JOB", "作业"),
+            word!("STATE", "状态"),
+            word!("DONE", "进度"),
+            word!("STEP", "步骤"),
+            word!("AGENT", "代理"),
+            word!("VM", "虚拟机"),
+            word!("ADDRESS", "IP 地址"),
+            word!("AGE", "提交至今"),
+        ],
         jobs.iter().map(|job| row(job, now)),
         columns,
     )
@@ -20,7 +29,7 @@ pub(crate) fn text(jobs: &[v1::Job], now: Timestamp, columns: usize) -> String {
 fn row(job: &v1::Job, now: Timestamp) -> Vec<String> {
     let age = units::from_micros(job.created_micros).map(|at| units::duration(units::between(at, now)));
     let mut agent = match frame::contact(job, now) {
-        Some(_) => format!("{} (no contact)", job.agent_id),
+        Some(_) => say!("{agent} (no contact)", "{agent}（失联）"; agent = job.agent_id),
         None => job.agent_id.clone(),
     };
     if !job.moving_to.is_empty() {
@@ -28,9 +37,9 @@ fn row(job: &v1::Job, now: Timestamp) -> Vec<String> {
     }
     vec![
         short(&job.job_id),
-        words::job_state(job.state()).replace('_', " "),
+        words::state(job.state()).into_owned(),
         frame::percent(job.percent).trim_start().to_owned(),
-        job.current_step.clone(),
+        words::step_of_id(&job.current_step).to_owned(),
         agent,
         job.vm_name.clone(),
         job.cloudtower_ip.clone(),

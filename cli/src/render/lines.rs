@@ -7,7 +7,7 @@ use gantry_proto::{
 };
 use jiff::Timestamp;
 
-use super::{frame, text, units, words};
+use super::{frame, question, reason, text, units, words};
 use crate::follow::{Heard, Known};
 
 /// Progress is told again after so many percent, or so many seconds.
@@ -29,8 +29,8 @@ impl Line {
     /// With its time in front.
     pub(crate) fn stamped(&self) -> String {
         let loud = match self.level {
-            Level::Warning => "warning: ",
-            Level::Error => "error: ",
+            Level::Warning => word!("warning: ", "警告："),
+            Level::Error => word!("error: ", "错误："),
             Level::Debug | Level::Info => "",
         };
         format!("{} {loud}{}", units::time(self.at), self.text)
@@ -65,11 +65,15 @@ impl Teller {
             Heard::Sample(sample) => (sample.at, Level::Info, self.sample(sample, known)?),
             Heard::Job(job) => (now, Level::Info, self.job(job, now)?),
             Heard::Broken { why, tries, pause } => {
-                (now, Level::Warning, self.broken(why, *tries, pause.as_secs_f64())?)
+                (now, Level::Warning, self.broken(why.text(), *tries, pause.as_secs_f64())?)
             }
             Heard::Back(after) => {
                 self.still_broken = 0;
-                (now, Level::Info, format!("the line to the controller is back; going on after event {after}"))
+                let back = say!(
+                    "the line to the controller is back; going on after event {after}",
+                    "与控制器的连接已恢复，从事件 {after} 之后继续"
+                );
+                (now, Level::Info, back)
             }
             Heard::End => return None,
         };
@@ -80,56 +84,95 @@ impl Teller {
         let step = |id: &StepId| step_name(known, id);
         Some(match &event.body {
             Body::JobStarted { agent, agent_version, steps, kept, taken_over } => {
-                let kept = if kept.is_empty() { String::new() } else { format!(", {} kept", kept.len()) };
-                let steps = words::count(steps.len(), "step");
-                let begins = format!("agent {agent} (version {agent_version}) begins: {steps}{kept}");
+                let kept = match kept.len() {
+                    0 => String::new(),
+                    n => say!(", {n} kept", "，保留 {n} 步"),
+                };
+                let (n, s) = (steps.len(), words::s(steps.len()));
+                let begins = say!(
+                    "agent {agent} (version {agent_version}) begins: {n} step{s}{kept}",
+                    "由代理 {agent}（版本 {agent_version}）开始执行：共 {n} 步{kept}"
+                );
                 match taken_over {
                     None => begins,
                     Some(TakenOver { from, by, confirmed: true }) => {
-                        format!("{begins}; moved here by {by} from agent {from}, which has let go of the job")
+                        say!(
+                            "{begins}; moved here by {by} from agent {from}, which has let go of the job",
+                            "{begins}；由 {by} 自代理 {from} 移交，原代理已交出作业"
+                        )
                     }
                     Some(TakenOver { from, by, confirmed: false }) => {
-                        format!("{begins}; moved here by {by} from agent {from}, which {by} says is off")
+                        say!(
+                            "{begins}; moved here by {by} from agent {from}, which {by} says is off",
+                            "{begins}；由 {by} 自代理 {from} 移交，{by} 担保原代理已关机"
+                        )
                     }
                 }
             }
             Body::StepStarted { step: id, attempt } => {
                 self.progress = None;
-                let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-                format!("{}: begun{again}", step(id))
+                let (step, n) = (step(id), attempt);
+                match n {
+                    0 | 1 => say!("{step}: begun", "{step}：开始"),
+                    _ => say!("{step}: begun, attempt {n}", "{step}：开始第 {n} 次尝试"),
+                }
             }
             Body::StepSucceeded { step: id, elapsed_ms } => {
-                format!("{}: done in {}", step(id), units::duration(*elapsed_ms as f64 / 1000.0))
+                let (step, took) = (step(id), units::duration(*elapsed_ms as f64 / 1000.0));
+                say!("{step}: done in {took}", "{step}：完成，耗时 {took}")
             }
             Body::StepFailed { step: id, attempt, failure, will_retry } => {
-                let next = if *will_retry { ", will be tried again" } else { "" };
-                let attempt = if *attempt > 1 || *will_retry { format!("attempt {attempt} ") } else { String::new() };
-                format!("{}: {attempt}failed{next}: {}", step(id), failure.message)
+                let next = if *will_retry { word!(", will be tried again", "，将重试") } else { "" };
+                let attempt = match attempt {
+                    n if *n > 1 || *will_retry => say!("attempt {n} ", "第 {n} 次尝试"),
+                    _ => String::new(),
+                };
+                let (step, why) = (step(id), reason::sentence(failure));
+                say!("{step}: {attempt}failed{next}: {why}", "{step}：{attempt}失败{next}：{why}")
             }
             Body::Note { level: Level::Debug, .. } | Body::Intent { .. } | Body::IntentOutcome { .. } => return None,
             Body::Fact { .. } | Body::Unknown => return None,
-            Body::Note { step: Some(id), message, .. } => format!("{}: {message}", step(id)),
-            Body::Note { message, .. } => message.clone(),
-            Body::CancelAccepted { by, reason } if reason.is_empty() => format!("cancelled by {by}"),
-            Body::CancelAccepted { by, reason } => format!("cancelled by {by}: {reason}"),
-            Body::Paused { by, reason } if reason.is_empty() => format!("held by {by}"),
-            Body::Paused { by, reason } => format!("held by {by}: {reason}"),
-            Body::Resumed { by } => format!("{by} lets the job go on"),
+            Body::Note { step: Some(id), message, code, .. } => {
+                let (step, said) = (step(id), reason::told(code, message));
+                say!("{step}: {said}", "{step}：{said}")
+            }
+            Body::Note { message, code, .. } => reason::told(code, message),
+            Body::CancelAccepted { by, reason } if reason.is_empty() => say!("cancelled by {by}", "由 {by} 取消"),
+            Body::CancelAccepted { by, reason } => say!("cancelled by {by}: {reason}", "由 {by} 取消：{reason}"),
+            Body::Paused { by, reason } if reason.is_empty() => say!("held by {by}", "由 {by} 暂停"),
+            Body::Paused { by, reason } => say!("held by {by}: {reason}", "由 {by} 暂停：{reason}"),
+            Body::Resumed { by } => say!("{by} lets the job go on", "由 {by} 恢复"),
             Body::OperatorNeeded { step: id, failure, choices } => {
-                let choices: Vec<String> =
-                    choices.iter().map(|choice| format!("{}: {}", choice.id, choice.text)).collect();
-                format!("{}: an operator has to decide: {}; choices: {}", step(id), failure.message, choices.join("; "))
+                let choices: Vec<_> = choices.iter().map(|one| question::answer(&one.id, &one.text)).collect();
+                let (step, why, choices) = (step(id), reason::sentence(failure), choices.join(word!("; ", "；")));
+                say!(
+                    "{step}: an operator has to decide: {why}; choices: {choices}",
+                    "{step}：需操作员决定：{why}；选项：{choices}"
+                )
             }
-            Body::OperatorDecided { choice, by, reason, .. } if reason.is_empty() => format!("{by} decides: {choice}"),
-            Body::OperatorDecided { choice, by, reason, .. } => format!("{by} decides: {choice} ({reason})"),
-            Body::Surrendered { by, to } => format!("the agent has let go of the job, which {by} moves to agent {to}"),
-            Body::UndoStarted { step: id } => format!("{}: undoing", step(id)),
+            Body::OperatorDecided { choice, by, reason, .. } if reason.is_empty() => {
+                say!("{by} decides: {choice}", "{by} 已决定：{choice}")
+            }
+            Body::OperatorDecided { choice, by, reason, .. } => {
+                say!("{by} decides: {choice} ({reason})", "{by} 已决定：{choice}（{reason}）")
+            }
+            Body::Surrendered { by, to } => say!(
+                "the agent has let go of the job, which {by} moves to agent {to}",
+                "代理已交出作业，{by} 将其移交代理 {to}"
+            ),
+            Body::UndoStarted { step: id } => say!("{step}: undoing", "{step}：开始回滚"; step = step(id)),
             Body::UndoFinished { step: id, failure: Some(failure), .. } => {
-                format!("{}: undo failed: {}", step(id), failure.message)
+                let (step, why) = (step(id), reason::sentence(failure));
+                say!("{step}: undo failed: {why}", "{step}：回滚失败：{why}")
             }
-            Body::UndoFinished { step: id, removed, .. } if removed.is_empty() => format!("{}: undone", step(id)),
-            Body::UndoFinished { step: id, removed, .. } => format!("{}: undone: {}", step(id), removed.join("; ")),
-            Body::JobFinished { outcome, .. } => format!("the job has {}", finished(*outcome)),
+            Body::UndoFinished { step: id, removed, .. } if removed.is_empty() => {
+                say!("{step}: undone", "{step}：已回滚"; step = step(id))
+            }
+            Body::UndoFinished { step: id, removed, .. } => {
+                let (step, removed) = (step(id), removed.join("; "));
+                say!("{step}: undone: {removed}", "{step}：已回滚：{removed}")
+            }
+            Body::JobFinished { outcome, .. } => finished(*outcome).to_owned(),
         })
     }
 
@@ -155,67 +198,82 @@ impl Teller {
         if sample.unit == "bytes" && sample.per_second > 0.0 {
             parts.push(units::speed(sample.per_second));
         }
-        parts.extend(frame::left(sample).map(|left| format!("{} left", units::duration(left))));
+        parts.extend(frame::left(sample).map(|left| say!("{left} left", "剩余 {left}"; left = units::duration(left))));
         if !sample.text.is_empty() {
             parts.push(sample.text.clone());
         }
-        (!parts.is_empty()).then(|| format!("{}: {}", step_name(known, &sample.step), parts.join(", ")))
+        let (step, parts) = (step_name(known, &sample.step), parts.join(word!(", ", "，")));
+        (!parts.is_empty()).then(|| say!("{step}: {parts}", "{step}：{parts}"))
     }
 
     /// What has changed about the job that is no event.
     fn job(&mut self, job: &v1::Job, now: Timestamp) -> Option<String> {
         let mut told = Vec::new();
         if self.agent.replace(job.agent_id.clone()).is_some_and(|before| before != job.agent_id) {
-            told.push(format!("agent {} has the job now", job.agent_id));
+            let agent = &job.agent_id;
+            told.push(say!("agent {agent} has the job now", "作业现由代理 {agent} 执行"));
             told.extend(frame::contact(job, now));
             self.contact = Some(job.agent_in_contact);
         }
         if self.contact.replace(job.agent_in_contact) != Some(job.agent_in_contact) {
             match frame::contact(job, now) {
                 Some(out) => told.push(out),
-                None if self.state.is_some() => told.push(format!("agent {} is in contact again", job.agent_id)),
+                None if self.state.is_some() => {
+                    let agent = &job.agent_id;
+                    told.push(say!("agent {agent} is in contact again", "代理 {agent} 已恢复联系"));
+                }
                 None => {}
             }
         }
         let cancel = job.cancel();
         if self.cancel.replace(cancel) != Some(cancel) {
-            told.extend(words::cancel_sentence(cancel).map(|words| format!("cancel: {words}")));
+            told.extend(words::cancel_sentence(cancel).map(|words| say!("cancel: {words}", "取消：{words}")));
         }
         let state = job.state();
         let before = self.state.replace(state);
         if before != Some(state) {
             match state {
-                JobState::Queued => told.push("the job is stored; waiting for the agent to begin".to_owned()),
-                JobState::Paused => told.push("the job is paused".to_owned()),
-                JobState::NeedsOperator => told.push("the job waits for an operator".to_owned()),
+                JobState::Queued => {
+                    told.push(say!("the job is stored; waiting for the agent to begin", "作业已保存，等待代理开始执行"))
+                }
+                JobState::Paused => told.push(say!("the job is paused", "作业已暂停")),
+                JobState::NeedsOperator => told.push(say!("the job waits for an operator", "作业等待操作员")),
                 _ => {}
             }
         }
         if self.moving_to != job.moving_to {
             self.moving_to.clone_from(&job.moving_to);
-            told.extend(words::moving_sentence(job).map(|words| format!("on its way to {words}")));
+            told.extend(words::moving_sentence(job).map(|words| say!("on its way to {words}", "正在移交：{words}")));
         }
         if self.refusal != job.refusal {
             self.refusal.clone_from(&job.refusal);
             if !job.refusal.is_empty() {
-                told.push(format!("refused: {}", job.refusal));
+                let why = &job.refusal;
+                told.push(say!("refused: {why}", "已拒绝：{why}"));
             }
         }
-        (!told.is_empty()).then(|| told.join("; "))
+        (!told.is_empty()).then(|| told.join(word!("; ", "；")))
     }
 
     /// A broken line is told when it breaks, and then at growing distances.
     fn broken(&mut self, why: &str, tries: u32, pause: f64) -> Option<String> {
         if tries == 0 {
             self.still_broken = 0;
-            return Some(format!(
-                "the line to the controller broke ({why}); the job goes on, trying again in {}",
-                units::duration(pause)
+            let pause = units::duration(pause);
+            return Some(say!(
+                "the line to the controller broke ({why}); the job goes on, trying again in {pause}",
+                "与控制器的连接中断（{why}）；作业仍在继续，{pause} 后重试"
             ));
         }
         self.still_broken += 1;
         let due = self.still_broken.is_power_of_two() && self.still_broken >= 4;
-        due.then(|| format!("still no line to the controller after {}: {why}", words::count(tries as usize, "attempt")))
+        let s = words::s(tries as usize);
+        due.then(|| {
+            say!(
+                "still no line to the controller after {tries} attempt{s}: {why}",
+                "已尝试 {tries} 次，仍无法连接控制器：{why}"
+            )
+        })
     }
 }
 
@@ -223,15 +281,15 @@ impl Teller {
 pub(crate) fn step_name(known: &Known, id: &StepId) -> String {
     let steps = &known.view.steps;
     match steps.iter().position(|step| step.info.id == *id) {
-        Some(index) => format!("[{}/{}] {}", index + 1, steps.len(), steps[index].info.title),
+        Some(index) => format!("[{}/{}] {}", index + 1, steps.len(), words::step_title(&steps[index].info)),
         None => id.to_string(),
     }
 }
 
 fn finished(outcome: gantry_proto::JobOutcome) -> &'static str {
     match outcome {
-        gantry_proto::JobOutcome::Succeeded => "succeeded",
-        gantry_proto::JobOutcome::Failed => "failed",
-        gantry_proto::JobOutcome::Cancelled => "been cancelled",
+        gantry_proto::JobOutcome::Succeeded => word!("the job has succeeded", "作业结束：成功"),
+        gantry_proto::JobOutcome::Failed => word!("the job has failed", "作业结束：失败"),
+        gantry_proto::JobOutcome::Cancelled => word!("the job has been cancelled", "作业结束：已取消"),
     }
 }

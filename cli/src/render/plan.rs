@@ -7,30 +7,45 @@ use gantry_proto::plan::Source;
 use gantry_report::rows::{Row, rows};
 use serde_json::Value;
 
-use super::table::table;
+use super::{expected::expected, table::table};
 
 /// Every value under its key. `document` is the plan as `ctl plan check -o json` gives it: secrets are covered.
 pub(crate) fn values(document: &Value, sources: &BTreeMap<String, Source>, columns: usize) -> String {
     let rows = rows(document, sources).into_iter().map(|Row { key, value, from }| vec![key, value, words(&from)]);
-    table(&["KEY", "VALUE", "FROM"], rows, columns)
+    table(&[word!("KEY", "键"), word!("VALUE", "值"), word!("FROM", "来源")], rows, columns)
 }
 
 /// The cells that are read, and what `--set` takes.
 pub(crate) fn fields(fields: &[Field], columns: usize) -> String {
     let rows = fields.iter().map(|field| {
         let set = match field.access {
-            Access::Settable => "yes",
-            Access::Fixed => "no",
-            Access::Secret => "no, secret",
+            Access::Settable => word!("yes", "可以"),
+            Access::Fixed => word!("no", "不可"),
+            Access::Secret => word!("no, secret", "不可，机密"),
         };
         let blank = match field.need {
-            Need::Required => "error".to_owned(),
-            Need::Default(value) => format!("default {value}"),
-            Need::Optional => "left out".to_owned(),
+            Need::Required => say!("error", "报错"),
+            Need::Default(value) => say!("default {value}", "默认 {value}"),
+            Need::Optional => say!("left out", "省略"),
         };
-        vec![field.key.to_owned(), cell(field), field.label.to_owned(), field.expects.to_owned(), blank, set.to_owned()]
+        vec![
+            field.key.to_owned(),
+            cell(field),
+            field.label.to_owned(),
+            expected(field.expects).to_owned(),
+            blank,
+            set.to_owned(),
+        ]
     });
-    table(&["KEY", "CELL", "LABEL", "VALUE", "IF BLANK", "--set"], rows, columns)
+    let heading = [
+        word!("KEY", "键"),
+        word!("CELL", "单元格"),
+        word!("LABEL", "标签"),
+        word!("VALUE", "值"),
+        word!("IF BLANK", "留空时"),
+        "--set",
+    ];
+    table(&heading, rows, columns)
 }
 
 /// Where a field stands, such as `集群管理信息!E3`; `-` when no cell holds it.
@@ -49,9 +64,9 @@ fn word(source: &Source) -> String {
     match source {
         Source::Override => "--set".to_owned(),
         Source::Workbook { cell } => cell.clone(),
-        Source::Derived { of } => format!("from {of}"),
-        Source::Configuration => "configuration".to_owned(),
-        Source::Default => "default".to_owned(),
+        Source::Derived { of } => say!("from {of}", "推导自 {of}"),
+        Source::Configuration => say!("configuration", "控制器设置"),
+        Source::Default => say!("default", "内置默认值"),
     }
 }
 

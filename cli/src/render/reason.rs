@@ -1,10 +1,13 @@
 //! What a code means, for people and as JSON.
 
-use gantry_proto::reason::{self, Page, Text};
+use gantry_proto::{
+    Failure,
+    reason::{self, Page, Text},
+};
 use serde_json::{Value, json};
 
 use super::{paint::Paint, table, text};
-use crate::args::Lang;
+use crate::{args::Lang, language};
 
 /// Columns of the names at the left, with the blanks around.
 const LEFT: usize = 13;
@@ -33,7 +36,66 @@ fn words(lang: Lang) -> &'static Words {
     }
 }
 
-fn of(page: &Page, lang: Lang) -> &Text {
+/// What the page of a code says; [`None`] when nobody here knows it.
+pub(crate) fn of(code: &str, lang: Lang) -> Option<&'static Text> {
+    reason::page(code).map(|page| in_language(page, lang))
+}
+
+/// What to do about a code, in Chinese: the English is part of what agents and controllers say.
+pub(crate) fn steps(code: &str) -> &'static [&'static str] {
+    of(code, Lang::Zh).map(|page| page.remedy.as_slice()).unwrap_or_default()
+}
+
+/// What is told to people under a code, in the language of the process: in front of what was said in English.
+pub(crate) fn translated(code: &str) -> Option<&'static Text> {
+    of(code, language::now()).filter(|_| language::now() != Lang::En)
+}
+
+/// Why something failed, in one line: in Chinese with the title of its code in front.
+pub(crate) fn sentence(failure: &Failure) -> String {
+    told(&failure.code, &failure.message)
+}
+
+/// What was said under a code, in one line: in Chinese with the title of the code in front.
+pub(crate) fn told(code: &str, message: &str) -> String {
+    match translated(code) {
+        Some(page) => format!("{}（{message}）", page.title),
+        None => message.to_owned(),
+    }
+}
+
+/// What failed and why, as rows: in Chinese what the code's page says, then what was said in English.
+pub(crate) fn rows(failure: &Failure, with_code: bool, row: &mut impl FnMut(&str, &str)) {
+    let page = translated(&failure.code);
+    if let Some(page) = page {
+        row(word!("what", "原因"), page.title);
+        row(word!("because", "起因"), page.cause);
+    }
+    let mut quoted = |name: &str, text: &str| match page {
+        // One name for all that is quoted.
+        Some(_) => row(if name.is_empty() { "" } else { "原文" }, text),
+        None => row(name, text),
+    };
+    quoted(word!("what", "原因"), &failure.message);
+    for cause in failure.causes.iter().filter(|cause| **cause != failure.message) {
+        quoted(if page.is_some() { "" } else { word!("because", "起因") }, cause);
+    }
+    if page.is_some() && !failure.remedy.is_empty() {
+        quoted("", &failure.remedy);
+    }
+    if with_code && !failure.code.is_empty() {
+        row(word!("code", "错误码"), &failure.code);
+    }
+    match page {
+        Some(page) => page.remedy.iter().zip(1..).for_each(|(step, number)| {
+            row(if number == 1 { word!("to do", "处理建议") } else { "" }, &format!("{number}. {step}"));
+        }),
+        None if !failure.remedy.is_empty() => row(word!("to do", "处理建议"), &failure.remedy),
+        None => {}
+    }
+}
+
+fn in_language(page: &Page, lang: Lang) -> &Text {
     match lang {
         Lang::Zh => &page.zh,
         Lang::En => &page.en,
@@ -42,7 +104,7 @@ fn of(page: &Page, lang: Lang) -> &Text {
 
 /// The whole page.
 pub(crate) fn page(page: &Page, lang: Lang, paint: Paint, columns: usize) -> String {
-    let (words, told) = (words(lang), of(page, lang));
+    let (words, told) = (words(lang), in_language(page, lang));
     let mut out = format!("{}  {}\n\n", paint.head(page.code), told.title);
     put(&mut out, words.cause, "", told.cause, columns);
     put(&mut out, words.evidence, "", told.evidence, columns);
@@ -58,18 +120,18 @@ pub(crate) fn page(page: &Page, lang: Lang, paint: Paint, columns: usize) -> Str
 
 /// All codes with their titles.
 pub(crate) fn list(lang: Lang, columns: usize) -> String {
-    let rows = reason::pages().map(|page| vec![page.code.to_owned(), of(page, lang).title.to_owned()]);
+    let rows = reason::pages().map(|page| vec![page.code.to_owned(), in_language(page, lang).title.to_owned()]);
     table::table(&[words(lang).code, words(lang).title], rows, columns)
 }
 
 /// One code of the list.
 pub(crate) fn row(page: &Page, lang: Lang) -> Value {
-    json!({ "code": page.code, "title": of(page, lang).title })
+    json!({ "code": page.code, "title": in_language(page, lang).title })
 }
 
 /// A page as a document.
 pub(crate) fn document(page: &Page, lang: Lang) -> Value {
-    let told = of(page, lang);
+    let told = in_language(page, lang);
     json!({
         "code": page.code,
         "title": told.title,

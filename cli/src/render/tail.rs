@@ -76,9 +76,12 @@ impl Tail {
     pub(crate) fn foot(&self, width: usize, paint: Paint) -> String {
         let place = match self.back {
             0 => String::new(),
-            back => format!("{back} newer lines below (End)   "),
+            back => say!("{back} newer lines below (End)   ", "下方还有 {back} 行较新内容（End）   "),
         };
-        let keys = format!("{place}q detach (the job goes on)   ↑ ↓ PgUp PgDn scroll");
+        let keys = say!(
+            "{place}q detach (the job goes on)   ↑ ↓ PgUp PgDn scroll",
+            "{place}q 离开（作业继续）   ↑ ↓ PgUp PgDn 滚动"
+        );
         paint.dim(&text::cut(&keys, width))
     }
 }

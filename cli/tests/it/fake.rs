@@ -68,6 +68,7 @@ pub(crate) struct State {
     pub(crate) jobs: Vec<v1::Job>,
     pub(crate) plan: Option<v1::PlanDocument>,
     pub(crate) result: Vec<u8>,
+    pub(crate) trace: Vec<v1::GetJobTraceResponse>,
     pub(crate) script: Script,
     pub(crate) watched: Vec<v1::WatchJobRequest>,
     pub(crate) submitted: Vec<v1::SubmitJobRequest>,
@@ -457,6 +458,19 @@ impl JobService for Service {
         }
         let (job, result_json) = (Some(state.job.clone()), state.result.clone());
         Ok(Response::new(v1::GetJobResultResponse { job, result_json }))
+    }
+
+    type GetJobTraceStream = tokio_stream::Iter<std::vec::IntoIter<Result<v1::GetJobTraceResponse, Status>>>;
+
+    async fn get_job_trace(
+        &self,
+        request: Request<v1::GetJobTraceRequest>,
+    ) -> Result<Response<Self::GetJobTraceStream>, Status> {
+        self.refused()?;
+        let with_logs = request.into_inner().with_logs;
+        let parts = self.state.lock().unwrap().trace.clone();
+        let parts = parts.into_iter().filter(|part| with_logs || part.signal() == v1::Signal::Traces).map(Ok);
+        Ok(Response::new(tokio_stream::iter(parts.collect::<Vec<_>>())))
     }
 }
 

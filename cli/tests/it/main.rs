@@ -14,6 +14,7 @@ mod fake;
 mod fake_access;
 mod fake_many;
 mod help;
+mod language;
 mod line;
 mod local;
 mod log;

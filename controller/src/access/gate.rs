@@ -22,7 +22,10 @@ use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 
-use super::{Access, Caller, Right, rights::RIGHTS};
+use super::{
+    Access, Caller, Right,
+    rights::{PAGES, RIGHTS},
+};
 use crate::{
     audit::Who,
     peer::{AdmittedAgent, OperatorName, Peer, Shown},
@@ -122,7 +125,7 @@ impl Access {
         shows: Shows<'_>,
         remote: Option<SocketAddr>,
     ) -> Result<Admitted, Refusal> {
-        let right = RIGHTS.iter().find(|(own, _)| *own == path).map(|(_, right)| *right);
+        let right = RIGHTS.iter().chain(PAGES).find(|(own, _)| *own == path).map(|(_, right)| *right);
         let admitted = match right {
             Some(Right::Role(role)) => self.operator_with(shows, role).await,
             Some(Right::Anybody | Right::Agent) | None => {

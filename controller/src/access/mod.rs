@@ -24,7 +24,7 @@ pub use gate::ANYBODY_BODY;
 pub use gate::Issued;
 pub(crate) use gate::{Admitted, Connected, Shows, gate};
 pub use operators::AccessApi;
-pub use rights::{Caller, RIGHTS, Right};
+pub use rights::{Caller, METRICS, RIGHTS, Right};
 
 use crate::{
     agents::Agents,

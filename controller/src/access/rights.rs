@@ -32,6 +32,7 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("/gantry.v1.JobService/DecideJob", Right::Role(Role::Operator)),
     ("/gantry.v1.JobService/MoveJob", Right::Role(Role::Operator)),
     ("/gantry.v1.JobService/GetJobResult", Right::Role(Role::Viewer)),
+    ("/gantry.v1.JobService/GetJobTrace", Right::Role(Role::Viewer)),
     ("/gantry.v1.FleetService/ListAgents", Right::Role(Role::Viewer)),
     ("/gantry.v1.FleetService/GetVersion", Right::Role(Role::Viewer)),
     ("/gantry.v1.FleetService/MakeWebLink", Right::Role(Role::Viewer)),
@@ -48,7 +49,14 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("/gantry.v1.EnrollmentService/Join", Right::Anybody),
     ("/gantry.v1.EnrollmentService/Return", Right::Anybody),
     ("/gantry.v1.AgentLink/Open", Right::Agent),
+    ("/gantry.v1.AgentLink/SendTelemetry", Right::Agent),
 ];
+
+/// Paths of pages that are no calls.
+pub(super) const PAGES: &[(&str, Right)] = &[(METRICS, Right::Role(Role::Viewer))];
+
+/// The metrics of the controller, for a Prometheus with an operator's certificate.
+pub const METRICS: &str = "/metrics";
 
 /// An operator whose certificate and role have been looked at. In the extensions of every call of the operators.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -89,6 +89,7 @@ pub const CALLS: &[(&str, Call)] = &[
     ("/gantry.v1.JobService/DecideJob", Call::Acts(act::DECIDE)),
     ("/gantry.v1.JobService/MoveJob", Call::Acts(act::MOVE)),
     ("/gantry.v1.JobService/GetJobResult", Call::Reads),
+    ("/gantry.v1.JobService/GetJobTrace", Call::Reads),
     ("/gantry.v1.FleetService/ListAgents", Call::Reads),
     ("/gantry.v1.FleetService/GetVersion", Call::Reads),
     ("/gantry.v1.FleetService/MakeWebLink", Call::Acts(act::WEB_LINK)),
@@ -105,6 +106,7 @@ pub const CALLS: &[(&str, Call)] = &[
     ("/gantry.v1.EnrollmentService/Join", Call::Records(act::AGENT_JOIN)),
     ("/gantry.v1.EnrollmentService/Return", Call::Records(act::AGENT_RETURN)),
     ("/gantry.v1.AgentLink/Open", Call::Link),
+    ("/gantry.v1.AgentLink/SendTelemetry", Call::Link),
 ];
 
 impl Call {

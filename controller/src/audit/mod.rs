@@ -186,6 +186,7 @@ impl Act {
 
     /// It is about this job, as the job is now.
     pub fn on(&mut self, job: &v1::Job) {
+        tracing::Span::current().record("job.id", &job.job_id);
         self.entry.job.clone_from(&job.job_id);
         self.entry.site.clone_from(&job.site);
         self.entry.agent.clone_from(&job.agent_id);

@@ -1,11 +1,11 @@
 //! What an agent says first, and what of it cannot work.
 
-use gantry_proto::{Code, PROTOCOL, order, v1};
+use gantry_proto::{Code, PROTOCOL, TELEMETRY, order, v1};
 
 use super::{End, bad_request, shortened};
 
-/// What this controller can do beyond the protocol's version. Nothing so far.
-pub(super) const CAPABILITIES: &[&str] = &[];
+/// What this controller can do beyond the protocol's version.
+pub(super) const CAPABILITIES: &[&str] = &[TELEMETRY];
 /// Length of an X25519 public key.
 const SEALING_KEY_BYTES: usize = 32;
 

@@ -34,6 +34,7 @@ use self::speeds::Speeds;
 use crate::{
     agents::Agents,
     config::Config,
+    metrics::Seen,
     refusal::Refusal,
     store::{Appended, Cancel, Cancelled, JobFilter, JobRow, OrderReport, Position, Store, StoreError},
 };
@@ -236,10 +237,12 @@ impl Jobs {
     /// # Errors
     /// When the store fails.
     pub async fn append(&self, agent: &AgentId, job: JobId, events: Vec<v1::Event>) -> Result<Appended, Refusal> {
+        let seen = Seen::of(&events);
         let appended = self.store.append(job, agent.clone(), events).await?;
         if let Appended::Stored { row, new } = &appended
             && *new > 0
         {
+            seen.stored(*new as u64, row.progress.started);
             if row.agent == *agent {
                 self.changed(row);
             } else {

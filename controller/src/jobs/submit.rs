@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::Jobs;
 use crate::{
+    metrics::metrics,
     refusal::Refusal,
     store::{AgentRow, Inserted, JobRow, NewJob, Progress},
 };
@@ -135,6 +136,7 @@ impl Jobs {
         match self.give(&[&agent], |store| async move { store.insert_job(new).await }).await? {
             Inserted::Stored(row) => {
                 tracing::info!(job = %row.id, agent = %row.agent, by = %row.submitted_by, "job stored");
+                metrics().submitted();
                 self.changed(&row);
                 Ok(Submitted::Accepted { job: Box::new(self.describe(&row)), already_known: false, problems })
             }

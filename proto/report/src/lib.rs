@@ -7,7 +7,7 @@ mod html;
 mod markup;
 pub mod rows;
 mod stylesheet;
-mod terms;
+pub mod terms;
 pub mod text;
 pub mod units;
 
@@ -194,7 +194,7 @@ struct Act {
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Deed {
+pub enum Deed {
     Submit,
     /// An agent has begun an epoch.
     Start,

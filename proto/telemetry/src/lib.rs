@@ -1,43 +1,83 @@
-//! Logs and traces, the same in every binary: structured logs by `tracing` on stderr, spans by OTLP (gRPC) when an
-//! endpoint is configured. Every line and every span attribute that leaves has gone through a [`Redactor`].
+//! Logs, traces and metrics, the same in every binary: structured logs by `tracing` on stderr; spans, log records and
+//! metrics as OTLP messages for an [`Intake`]: a [`Spool`] on disk, or [`Memory`] in a program that soon ends. Every line
+//! and every value that leaves has gone through a [`Redactor`].
 //!
-//! Trace contexts are passed on even where nothing is exported, so that a trace does not break at an agent that cannot
-//! reach a collector.
+//! Trace contexts are passed on even where nothing is exported, so that a trace does not break on its way.
 
+mod clean;
+mod collector;
 mod export;
+mod memory;
 mod panics;
 mod propagate;
+mod queue;
+mod scope;
+mod signal;
+mod spool;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use gantry_proto::Redactor;
 use opentelemetry::{KeyValue, global, trace::TracerProvider as _};
-use opentelemetry_otlp::{WithExportConfig as _, WithTonicConfig as _};
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::{
+    Resource,
+    logs::SdkLoggerProvider,
+    metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterProvider},
+    propagation::TraceContextPropagator,
+    trace::SdkTracerProvider,
+};
 use serde::{Deserialize, Serialize};
+use tracing::{Level, Metadata};
 use tracing_subscriber::{
-    EnvFilter, Layer as _, filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+use export::Export;
+use scope::Scopes;
+
+pub use collector::{Collector, CollectorError, SendError};
+pub use export::points;
+pub use memory::Memory;
 pub use propagate::{context_of, extract, inject, inject_metadata, set_parent};
+pub use signal::{Intake, Loss, Record, Signal};
+pub use spool::{Spool, Waiting};
 
 /// Libraries whose own spans would only be noise in a trace, and the exporter's would export themselves.
 const NOT_TRACED: [&str; 9] =
     ["h2", "hyper", "hyper_util", "tonic", "tower", "reqwest", "opentelemetry", "rustls", "russh"];
-/// How long the last spans may take to leave.
+/// Target of the events that belong into a span: attempts. All others are log records, which name their span.
+pub const ATTEMPT: &str = "gantry::attempt";
+/// How long the last batches may take to be made.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(3);
 
-/// Logs and traces.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is logged, and what is told on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where spans go, such as `http://127.0.0.1:4317`. Nothing is exported without it; the environment variable
-    /// `OTEL_EXPORTER_OTLP_ENDPOINT` wins.
-    pub otlp_endpoint: Option<String>,
     /// `text` or `json`.
     pub log_format: LogFormat,
     /// Filter such as `info` or `gantry_agent=debug`; the environment variable `RUST_LOG` wins. Default `info`.
     pub log_filter: Option<String>,
+    /// The same for the log records that leave with the spans.
+    pub export_filter: String,
+    /// How often metrics leave, seconds.
+    pub metrics_every_s: u64,
+    /// Spans, log records and metrics that wait for their receiver take so much of the disk, MiB; at least 8. When it is
+    /// full, the oldest are lost and counted.
+    pub spool_mib: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            log_format: LogFormat::Text,
+            log_filter: None,
+            export_filter: "info".to_owned(),
+            metrics_every_s: 60,
+            spool_mib: 64,
+        }
+    }
 }
 
 /// Form of the log lines on stderr.
@@ -54,43 +94,81 @@ pub enum LogFormat {
 /// Why telemetry could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// `RUST_LOG` or `log_filter`.
+    /// `RUST_LOG`, `log_filter` or `export_filter`.
     #[error("the log filter \"{0}\" cannot be read: write something like \"info\" or \"gantry_agent=debug\"")]
     Filter(String),
-    /// The endpoint.
-    #[error("the OTLP endpoint \"{0}\" cannot be used: write something like \"http://127.0.0.1:4317\"")]
-    Endpoint(String, #[source] opentelemetry_otlp::ExporterBuildError),
     /// A second start in one process.
     #[error("logging has been started already")]
     Twice,
 }
 
-/// Telemetry at work. Ends with [`Telemetry::shutdown`], which sends what is left.
-#[derive(Debug)]
-pub struct Telemetry {
-    provider: SdkTracerProvider,
+/// What a program tells of itself, and where to.
+pub struct Telling<'a> {
+    /// Name of the service: `gantry-agent`.
+    pub service: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// What is logged.
+    pub settings: &'a Settings,
+    /// Knows what must not leave.
+    pub redactor: &'a Redactor,
+    /// Where it goes; without one, only lines are logged.
+    pub intake: Option<Arc<dyn Intake>>,
 }
 
-/// Starts logs and traces, and takes the words of panics through the redactor, too. Needs a Tokio runtime where an
-/// endpoint is configured.
-pub fn init(
-    service: &'static str,
-    version: &'static str,
-    settings: &Settings,
-    redactor: &Redactor,
+/// Telemetry at work. Ends with [`Telemetry::shutdown`], which hands over what is left.
+#[derive(Debug)]
+pub struct Telemetry {
+    spans: SdkTracerProvider,
+    logs: SdkLoggerProvider,
+    metrics: SdkMeterProvider,
+}
+
+/// Starts logs, traces and metrics, and takes the words of panics through the redactor, too.
+///
+/// # Errors
+/// See [`InitError`].
+pub fn init(telling: Telling<'_>) -> Result<Telemetry, InitError> {
+    init_with(telling, |meters| meters)
+}
+
+/// The same with further readers of the metrics.
+///
+/// # Errors
+/// See [`InitError`].
+pub fn init_with(
+    telling: Telling<'_>,
+    readers: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
 ) -> Result<Telemetry, InitError> {
+    let Telling { service, version, settings, redactor, intake } = telling;
     panics::redact(redactor);
-    let provider = provider(service, version, settings, redactor)?;
+    let resource = Resource::builder()
+        .with_service_name(service)
+        .with_attribute(KeyValue::new("service.version", version))
+        .build();
+    let scopes = Arc::new(Scopes::default());
+    let mut spans = SdkTracerProvider::builder().with_resource(resource.clone());
+    let mut logs = SdkLoggerProvider::builder().with_resource(resource.clone());
+    let mut metrics = readers(SdkMeterProvider::builder().with_resource(resource));
+    let told = intake.is_some();
+    if let Some(intake) = intake {
+        let export = || Export::new(intake.clone(), redactor.clone());
+        spans = spans.with_span_processor(queue::Spans::new(export(), scopes.clone(), intake.clone()));
+        logs = logs.with_log_processor(queue::Logs::new(export(), scopes, intake.clone()));
+        let every = Duration::from_secs(settings.metrics_every_s.max(1));
+        metrics = metrics.with_reader(PeriodicReader::builder(export()).with_interval(every).build());
+    }
+    let telemetry = Telemetry { spans: spans.build(), logs: logs.build(), metrics: metrics.build() };
     global::set_text_map_propagator(TraceContextPropagator::new());
-    let quiet = NOT_TRACED.iter().fold(Targets::new().with_default(tracing::Level::DEBUG), |targets, name| {
-        targets.with_target(*name, tracing::level_filters::LevelFilter::OFF)
-    });
-    let spans = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer(service))
+    global::set_meter_provider(telemetry.metrics.clone());
+    let span_layer = tracing_opentelemetry::layer()
+        .with_tracer(telemetry.spans.tracer(service))
         .with_location(false)
         .with_threads(false)
         .with_target(false)
-        .with_filter(quiet);
+        .with_level(false)
+        .with_filter(filter_fn(belongs_into_a_trace));
+    let record_layer = OpenTelemetryTracingBridge::new(&telemetry.logs).with_filter(exported(settings, told)?);
     let lines =
         tracing_subscriber::fmt::layer().with_ansi(false).with_writer(RedactedStderr { redactor: redactor.clone() });
     let lines = match settings.log_format {
@@ -99,20 +177,39 @@ pub fn init(
     };
     tracing_subscriber::registry()
         .with(lines.with_filter(filter(settings)?))
-        .with(spans)
+        .with(span_layer)
+        .with(record_layer)
         .try_init()
         .map_err(|_| InitError::Twice)?;
-    Ok(Telemetry { provider })
+    Ok(telemetry)
 }
 
 impl Telemetry {
-    /// Sends what is left, for at most three seconds.
+    /// Hands over what is left, for at most three seconds each.
     pub async fn shutdown(self) {
-        let sent = tokio::task::spawn_blocking(move || self.provider.shutdown_with_timeout(SHUTDOWN_LIMIT));
-        if let Ok(Err(error)) = sent.await {
-            tracing::debug!(%error, "the last spans were not delivered");
+        let ended = tokio::task::spawn_blocking(move || {
+            let Self { spans, logs, metrics } = self;
+            // The log records last: the others may have something to say.
+            let (metrics, spans) =
+                (metrics.shutdown_with_timeout(SHUTDOWN_LIMIT), spans.shutdown_with_timeout(SHUTDOWN_LIMIT));
+            [metrics, spans, logs.shutdown_with_timeout(SHUTDOWN_LIMIT)]
+        });
+        for error in ended.await.into_iter().flatten().filter_map(Result::err) {
+            tracing::debug!(%error, "the last telemetry was not handed over");
         }
     }
+}
+
+/// Spans down to the level of debugging, and attempts.
+fn belongs_into_a_trace(metadata: &Metadata<'_>) -> bool {
+    if metadata.is_event() {
+        return metadata.target() == ATTEMPT;
+    }
+    *metadata.level() <= Level::DEBUG && !NOT_TRACED.iter().any(|name| is_of(metadata.target(), name))
+}
+
+fn is_of(target: &str, library: &str) -> bool {
+    target.strip_prefix(library).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 fn filter(settings: &Settings) -> Result<EnvFilter, InitError> {
@@ -121,27 +218,14 @@ fn filter(settings: &Settings) -> Result<EnvFilter, InitError> {
     EnvFilter::try_new(&text).map_err(|_| InitError::Filter(text))
 }
 
-fn provider(
-    service: &'static str,
-    version: &'static str,
-    settings: &Settings,
-    redactor: &Redactor,
-) -> Result<SdkTracerProvider, InitError> {
-    let resource = Resource::builder()
-        .with_service_name(service)
-        .with_attribute(KeyValue::new("service.version", version))
-        .build();
-    let builder = SdkTracerProvider::builder().with_resource(resource);
-    let endpoint = std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|text| !text.is_empty());
-    let Some(endpoint) = endpoint.or_else(|| settings.otlp_endpoint.clone()) else { return Ok(builder.build()) };
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(&endpoint)
-        .with_compression(opentelemetry_otlp::Compression::Gzip)
-        .with_timeout(SHUTDOWN_LIMIT)
-        .build()
-        .map_err(|error| InitError::Endpoint(endpoint, error))?;
-    Ok(builder.with_batch_exporter(export::Redacting::new(exporter, redactor.clone())).build())
+/// Attempts are in the spans, and the libraries below the exporter are never told on.
+fn exported(settings: &Settings, told: bool) -> Result<EnvFilter, InitError> {
+    if !told {
+        return Ok(EnvFilter::new("off"));
+    }
+    let quiet: String = NOT_TRACED.iter().map(|name| format!(",{name}=off")).collect();
+    let text = format!("{}{quiet},{ATTEMPT}=off", settings.export_filter);
+    EnvFilter::try_new(&text).map_err(|_| InitError::Filter(settings.export_filter.clone()))
 }
 
 /// Stderr behind the redactor. The formatter hands over whole lines.

@@ -61,7 +61,15 @@ mod tests {
         if env::var_os(INSIDE).is_some() {
             let redactor = Redactor::new();
             redactor.register(&Secret::new(SECRET));
-            let _telemetry = crate::init("test", "1", &crate::Settings::default(), &redactor).unwrap();
+            let settings = crate::Settings::default();
+            let _telemetry = crate::init(crate::Telling {
+                service: "test",
+                version: "1",
+                settings: &settings,
+                redactor: &redactor,
+                intake: None,
+            })
+            .unwrap();
             let panicking = thread::Builder::new().name("a worker".into()).spawn(|| {
                 let _ = panic::catch_unwind(|| panic!("it was {SECRET}, in full"));
                 known().unwrap();

@@ -434,9 +434,6 @@ impl Lab {
             "timing": {"time_scale": self.options.time_scale, "progress_every_s": 0.5},
             "link": {"retry_cap_ms": 2000},
         });
-        if let Some(endpoint) = &self.options.otlp {
-            merge(&mut settings, &json!({"telemetry": {"otlp_endpoint": endpoint}}));
-        }
         merge(&mut settings, &self.options.agent);
         let file = self.write_toml(&format!("{name}.toml"), &settings)?;
         let mut agent = command(&self.binaries.path(self.options.agent_program), ["run", "--config"]);

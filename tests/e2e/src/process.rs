@@ -100,9 +100,10 @@ impl Process {
     }
 }
 
-/// A command that runs `program` with `args`, without the trace settings of whoever runs the tests.
+/// A command that runs `program` with `args`, without the trace settings and the language of whoever runs the tests.
 pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(program: &Path, args: I) -> Command {
     let mut command = Command::new(program);
     command.args(args).env_remove("OTEL_EXPORTER_OTLP_ENDPOINT").env_remove("RUST_LOG");
+    command.env_remove("GANTRY_LANG").env("LC_ALL", "C");
     command
 }

@@ -19,6 +19,7 @@ use gantry_controller::{
         AgentRow, IdentityChange, Inserted, JobFilter, JobRow, Joining, NewJob, Progress, SiteRow, SqliteStore, Store,
         TokenRow,
     },
+    telemetry::{AgentTelemetry, Recorder},
 };
 use gantry_proto::{
     AgentId, JobId, PROTOCOL, Redactor,
@@ -114,11 +115,13 @@ async fn talk(store: Arc<SqliteStore>, mut said: Vec<v1::OpenRequest>) {
     let audit = Audit::new(store.clone(), Redactor::new(), config.audit.clone(), tasks.clone(), stop.clone());
     let (authority, _) = Authority::open(&CA.path().join("ca"), 1).unwrap();
     let access = Access::new(&config, 1, authority, store.clone(), agents.clone(), Arc::new(audit));
+    let recorder = Recorder::open(&Config { data: CA.path().join("data"), ..Config::default() }).unwrap();
     let gateway = Gateway {
         jobs: jobs.clone(),
         agents,
         access: Arc::new(access),
         store: store.clone(),
+        telemetry: AgentTelemetry::new(Arc::new(recorder), store.clone()),
         settings,
         tasks: tasks.clone(),
         stop,

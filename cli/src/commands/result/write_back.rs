@@ -19,6 +19,7 @@ use crate::{
     client::Client,
     commands::{Cx, plan},
     exit::{Exit, Failure},
+    language::Said,
     outfile::{OutFile, is_same_file},
     refusal, workbook,
 };
@@ -44,9 +45,15 @@ impl WriteBack {
         force: bool,
     ) -> Result<Self, Failure> {
         if is_same_file(out, from) {
-            return Err(Failure::usage(format!("{} is the workbook itself, and is not touched", out.display()))
-                .because(format!("it is the same file as {}", from.display()))
-                .remedy("give --workbook another name: a copy is written there"));
+            return Err(Failure::usage(said!(
+                "{path} is the workbook itself, and is not touched",
+                "{path} 就是规划表本身，未作改动"; path = out.display()
+            ))
+            .because(said!("it is the same file as {path}", "它与 {path} 是同一文件"; path = from.display()))
+            .remedy(said!(
+                "give --workbook another name: a copy is written there",
+                "请为 --workbook 另取名称：副本写到该处"
+            )));
         }
         let overrides = plan::overrides(set)?;
         let place = OutFile::at(out, force)?;
@@ -60,7 +67,10 @@ impl WriteBack {
         for path in [from, out] {
             if let Some(lock) = lock_file(path) {
                 let (path, lock) = (path.display(), lock.display());
-                let text = format!("warning: {path} seems to be open in a spreadsheet program: {lock} is there");
+                let text = say!(
+                    "warning: {path} seems to be open in a spreadsheet program: {lock} is there",
+                    "警告：{path} 似乎正在电子表格程序中打开：存在 {lock}"
+                );
                 cx.out.note(&cx.out.paint_err.warn(&text));
             }
         }
@@ -75,7 +85,10 @@ impl WriteBack {
         id: JobId,
         document: &mut Value,
     ) -> Result<(), Failure> {
-        let keep = |failure: Failure| failure.remedy(format!("the serial stays in the result: ctl result {id}"));
+        let keep = |failure: Failure| {
+            failure
+                .remedy(said!("the serial stays in the result: ctl result {id}", "序列号仍在结果中：ctl result {id}"))
+        };
         let wanted = update(document).ok_or_else(|| no_serial(id))?;
         let serial = wanted.get("value").and_then(Value::as_str).unwrap_or_default().to_owned();
         self.is_planned(cx, client, id).await.map_err(keep)?;
@@ -83,7 +96,11 @@ impl WriteBack {
         self.out.write(&copy).map_err(keep)?;
         wanted["written"] = json!(true);
         let (sheet, cell) = serial_cell();
-        cx.out.note(&format!("{} is written: {sheet}!{cell} holds {serial}", self.out.path().display()));
+        let path = self.out.path().display();
+        cx.out.note(&say!(
+            "{path} is written: {sheet}!{cell} holds {serial}",
+            "已写入 {path}：{sheet}!{cell} 为 {serial}"
+        ));
         Ok(())
     }
 
@@ -109,23 +126,33 @@ impl WriteBack {
         }
         let differences = match (Plan::from_document(&planned), Plan::from_document(&given)) {
             (Ok(planned), Ok(given)) => differences(&planned, &given),
-            (Err(error), _) | (_, Err(error)) => vec![error.to_string()],
+            (Err(error), _) | (_, Err(error)) => vec![error.to_string().into()],
         };
         if differences.is_empty() {
             return Ok(());
         }
-        let failure = Failure::new(Exit::Rejected, format!("{name} is not the workbook that was planned for job {id}"));
+        let failure = Failure::new(
+            Exit::Rejected,
+            said!("{name} is not the workbook that was planned for job {id}", "{name} 不是作业 {id} 的规划表"),
+        );
         let failure = differences.iter().take(NAMED).fold(failure, |failure, one| failure.because(one));
         let failure = match differences.len().saturating_sub(NAMED) {
             0 => failure,
-            more => failure.because(format!("and {more} more")),
+            more => failure.because(said!("and {more} more", "另有 {more} 处")),
         };
-        Err(failure.remedy(format!("give the file that was deployed ({file_name}) and the same --set values")))
+        Err(failure.remedy(said!(
+            "give the file that was deployed ({file_name}) and the same --set values",
+            "请给出当时部署的文件（{file_name}）以及相同的 --set 值"
+        )))
     }
 
     fn refused(&self, error: &WriteError) -> Failure {
         let (sheet, cell) = serial_cell();
-        let message = format!("cannot write the serial into {sheet}!{cell} of a copy of {}", self.from.display());
+        let path = self.from.display();
+        let message = said!(
+            "cannot write the serial into {sheet}!{cell} of a copy of {path}",
+            "无法将序列号写入 {path} 副本的 {sheet}!{cell}"
+        );
         Failure::new(Exit::Rejected, message).because(error.to_string()).remedy(error.remedy())
     }
 }
@@ -138,14 +165,23 @@ fn update(document: &mut Value) -> Option<&mut Value> {
 }
 
 fn no_serial(id: JobId) -> Failure {
-    Failure::new(Exit::Refused, format!("job {id} has no licence serial that could be written into a workbook"))
-        .because("CloudTower told none, or the job ended before it was asked")
-        .remedy(format!("see how it ended: ctl show {id}"))
+    Failure::new(
+        Exit::Refused,
+        said!(
+            "job {id} has no licence serial that could be written into a workbook",
+            "作业 {id} 没有可写入规划表的许可证序列号"
+        ),
+    )
+    .because(said!(
+        "CloudTower told none, or the job ended before it was asked",
+        "CloudTower 未返回，或作业在查询之前已结束"
+    ))
+    .remedy(said!("see how it ended: ctl show {id}", "查看其如何结束：ctl show {id}"))
 }
 
 /// What a workbook gives otherwise than planned. Values that come from the controller's settings on both sides say
 /// nothing about the workbook: the settings may have changed since.
-fn differences(planned: &Plan, given: &Plan) -> Vec<String> {
+fn differences(planned: &Plan, given: &Plan) -> Vec<Said> {
     let values = |plan: &Plan| flat("", &json!(plan)).into_iter().collect::<BTreeMap<_, _>>();
     let (old, new) = (values(planned), values(given));
     let of_settings = |plan: &Plan, key: &str| match source_of(plan, key) {
@@ -163,7 +199,10 @@ fn differences(planned: &Plan, given: &Plan) -> Vec<String> {
                 Some(Source::Workbook { cell }) => format!("{key} ({cell})"),
                 _ => key.clone(),
             };
-            format!("{place} is {}, planned was {}", shown(&new), shown(&old))
+            said!(
+                "{place} is {new}, planned was {old}",
+                "{place} 为 {new}，规划为 {old}"; new = shown(&new), old = shown(&old)
+            )
         })
         .collect()
 }
@@ -213,11 +252,11 @@ mod tests {
     #[test]
     fn what_the_workbook_gives_counts_and_settings_do_not() {
         let plan = planned();
-        assert_eq!(differences(&plan, &plan), Vec::<String>::new());
+        assert_eq!(differences(&plan, &plan), Vec::<Said>::new());
         let mut other = plan.clone();
         other.cloudtower.ssh_user = "smartx".to_owned();
         other.deployment.vm = VmShape { vcpu: 4, ..plan.deployment.vm };
-        assert_eq!(differences(&plan, &other), Vec::<String>::new());
+        assert_eq!(differences(&plan, &other), Vec::<Said>::new());
         other.cloudtower.ip = [192, 0, 2, 21].into();
         other.cloudtower.serial = Some("7f2d".to_owned());
         other.ntp_servers.push("b".to_owned());

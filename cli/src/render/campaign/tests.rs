@@ -76,6 +76,19 @@ fn the_table_and_the_line_tell_every_site() {
 }
 
 #[test]
+fn a_campaign_in_chinese_is_the_same_to_programs() {
+    let campaign = campaign();
+    let english = campaign.scene(false).json();
+    within(Lang::Zh, || {
+        let lines = campaign.scene(true).frame((80, 24), Paint::PLAIN);
+        assert!(lines.iter().all(|line| text::width(line) <= 80), "{lines:#?}");
+        snapshot("campaign_80_24_zh", &lines.join("\n"));
+        snapshot("campaign_table_zh", &campaign.scene(false).table(120));
+        assert_eq!(campaign.scene(false).json(), english);
+    });
+}
+
+#[test]
 fn the_document_has_every_site_and_the_counts_add_up() {
     let campaign = campaign();
     let document = campaign.scene(false).json();

@@ -3,7 +3,7 @@
 use gantry_proto::{Body, Choice, Event, Failure, StepInfo, v1};
 
 use super::*;
-use crate::follow::Heard;
+use crate::{args::Lang, follow::Heard, language::within};
 
 const BEGIN: i64 = 1_924_999_445;
 
@@ -156,6 +156,35 @@ fn a_job_on_its_way_and_an_order_that_was_refused() {
     let picture = picture(&known, (80, 24), None);
     assert!(picture.contains("on its way to agent bj-2, as soon as agent bj-1 has let go of the job"), "{picture}");
     assert!(picture.contains("refused: the disk is full"), "{picture}");
+}
+
+#[test]
+fn pictures_in_chinese() {
+    let mut known = uploading(vec![]);
+    known.view.sample(&sample("chunk 387 of 948"));
+    let failure = Failure {
+        code: "vm_name_taken".into(),
+        message: "a VM named cloudtower-exlab is in the way".into(),
+        ..Failure::default()
+    };
+    let choice = |id: &str, text: &str| Choice { id: id.into(), text: text.into() };
+    let choices = vec![choice("look-again", "look once more"), choice("wait", "a word of a newer agent")];
+    let mut asks = uploading(vec![Body::OperatorNeeded { step: "upload-iso".into(), failure, choices }]);
+    let mut cancelled = uploading(vec![]);
+    if let (Some(asks), Some(cancelled)) = (&mut asks.job, &mut cancelled.job) {
+        asks.set_state(JobState::NeedsOperator);
+        cancelled.agent_in_contact = false;
+        cancelled.set_cancel(CancelStage::Requested);
+        cancelled.moving_to = "bj-2".into();
+    }
+    within(Lang::Zh, || {
+        for columns in [80, 40] {
+            shows(&format!("frame_upload_{columns}_zh"), &picture(&known, (columns, 24), None));
+            shows(&format!("frame_question_{columns}_zh"), &picture(&asks, (columns, 24), None));
+        }
+        shows("frame_states_zh", &picture(&cancelled, (80, 24), Some(Duration::from_secs(7))));
+        shows("frame_few_rows_zh", &picture(&known, (80, 7), None));
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -15,7 +16,7 @@ use sqlx::{Row as _, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::StoreError;
+use crate::{metrics::metrics, store::StoreError};
 
 /// Events that are read at once when a view is folded anew.
 const PAGE: i64 = 512;
@@ -83,7 +84,9 @@ impl Writer {
             {
                 group.push(next);
             }
+            let began = Instant::now();
             let outcome = commit(&mut self.connection, &mut views, &mut group).await;
+            metrics().committed(began.elapsed(), outcome.is_ok());
             match &outcome {
                 Ok(()) => {
                     self.stats.commits.fetch_add(1, Ordering::Relaxed);

@@ -9,12 +9,14 @@ use gantry_agent::{
     Settings,
     diff::Diff,
     facts::Facts,
+    open_spool,
     pipeline::Pipeline,
     run_steps,
     step::{Step, StepCx, StepError},
     steps::{create_vm::CreateVm, preflight::Preflight, upload_iso::UploadIso},
 };
 use gantry_proto::{Redactor, Secrets, StepInfo};
+use gantry_telemetry::Telling;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -55,9 +57,16 @@ async fn main() -> anyhow::Result<()> {
     let Arguments::Run { config } = Arguments::parse();
     let settings = Settings::load(Some(&config), None, None)?;
     let redactor = Redactor::new();
-    let telemetry = gantry_telemetry::init("gantry-agent", "1", &settings.telemetry, &redactor)?;
+    let spool = open_spool(&settings)?;
+    let telemetry = gantry_telemetry::init(Telling {
+        service: "gantry-agent",
+        version: "1",
+        settings: &settings.telemetry,
+        redactor: &redactor,
+        intake: Some(spool.clone()),
+    })?;
     let (shutdown, mut term) = (CancellationToken::new(), signal(SignalKind::terminate())?);
-    let mut running = Box::pin(run_steps(settings, redactor, None, shutdown.clone(), STEPS));
+    let mut running = Box::pin(run_steps(settings, redactor, None, shutdown.clone(), Some(spool), STEPS));
     let ended = tokio::select! {
         ended = &mut running => ended,
         _ = term.recv() => {
