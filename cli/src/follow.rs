@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gantry_proto::{
     Body, Event, JobId, JobOutcome, JobView, Sample, TakenOver,
+    ended::{self, is_final},
     eta::{self, Eta, Expected},
     v1::{self, JobState, watch_job_response::Item},
 };
@@ -115,26 +116,13 @@ impl Known {
     /// Whether nothing more will happen. The log may end with the last event of an older epoch of a job that was
     /// retried, so the log alone does not tell.
     pub(crate) fn has_ended(&self) -> bool {
-        let job_ended = self.job.as_ref().is_some_and(|job| is_final(job.state()));
-        // The end of an older epoch is not the end of a job that was taken up again.
-        let newest = self.job.as_ref().is_none_or(|job| self.view.epoch >= job.epoch);
-        let log_ended = self.view.outcome.is_some() && newest;
-        match &self.job {
-            Some(job) if log_ended => job_ended || self.view.last_seq >= job.last_seq,
-            Some(_) => job_ended,
-            None => log_ended,
-        }
+        ended::has_ended(&self.view, self.job.as_ref())
     }
 
     /// Whether every event that there will be has been heard. A job that ended long ago still has its whole log to tell.
     pub(crate) fn is_told(&self) -> bool {
         self.has_ended() && self.job.as_ref().is_none_or(|job| self.view.last_seq >= job.last_seq)
     }
-}
-
-/// Whether a job in this state has ended.
-pub(crate) fn is_final(state: JobState) -> bool {
-    matches!(state, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
 }
 
 /// One job being followed.

@@ -23,7 +23,6 @@ mod profile;
 mod records;
 mod refusal;
 mod render;
-mod report;
 mod show;
 mod trace;
 mod workbook;

@@ -23,9 +23,10 @@ pub(crate) mod table;
 pub(crate) mod tail;
 pub(crate) mod terminal;
 pub(crate) mod text;
-pub(crate) mod units;
 pub(crate) mod waterfall;
 pub(crate) mod words;
+
+pub(crate) use gantry_report::units;
 
 #[cfg(test)]
 mod tests;

@@ -2,11 +2,13 @@
 //! objects as a gRPC call, behind the same table of rights and with the same records; here HTTP and JSON become messages
 //! and messages become JSON, and nothing is decided.
 
+mod acts;
 mod answer;
 mod api;
 mod assets;
 mod events;
 mod guest;
+mod report;
 mod session;
 mod words;
 
@@ -78,7 +80,13 @@ pub(crate) fn routes(config: &Config, operators: OperatorApi, access: Arc<Access
         .route("/web/api/jobs/{job}", get(api::job))
         .route("/web/api/jobs/{job}/result", get(api::result))
         .route("/web/api/jobs/{job}/events", get(events::follow))
-        .route("/web/api/jobs/{job}/cancel", post(api::cancel))
+        .route("/web/api/jobs/{job}/report", get(report::report))
+        .route("/web/api/jobs/{job}/cancel", post(acts::cancel))
+        .route("/web/api/jobs/{job}/pause", post(acts::pause))
+        .route("/web/api/jobs/{job}/resume", post(acts::resume))
+        .route("/web/api/jobs/{job}/decide", post(acts::decide))
+        .route("/web/api/jobs/{job}/retry", post(acts::retry))
+        .route("/web/api/jobs/{job}/move", post(acts::relocate))
         .route("/web/api/agents", get(api::agents))
         .route("/web/api/check", post(api::check))
         .route("/web/api/submit", post(api::submit))
@@ -93,7 +101,8 @@ async fn framed(State(web): State<Arc<Web>>, request: Request, next: Next) -> Re
     let answered = timeout(web.call_limit, next.run(request)).instrument(span).await;
     let mut response = answered.unwrap_or_else(|_| Refused::too_slow().into_response());
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // The report, a document of its own, says what may be in it.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     // Answers are about jobs: nothing on the way keeps them. Files say otherwise themselves.
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

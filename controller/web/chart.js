@@ -1,4 +1,4 @@
-// The speed of the upload over time, since the page was opened.
+// The speed of the upload over time, since it began: what the controller has kept, then what comes.
 
 import { el, put, svg } from "./dom.js";
 import { clock, speed } from "./units.js";
@@ -20,6 +20,19 @@ export function chart() {
     if (points.length > 1) draw();
   }
 
+  /// What was there before this page, or this line, was opened.
+  function begin(told) {
+    const before = told.map((point) => [Date.parse(point.at), point.per_second]);
+    const last = before.at(-1)?.[0] ?? 0;
+    points = before.concat(points.filter((point) => point[0] > last));
+    if (points.length > 1) draw();
+  }
+
+  function clear() {
+    points = [];
+    put(element, el("p", { class: "dim" }, say("no_speed")));
+  }
+
   function draw() {
     const [first, now] = [points[0][0], points.at(-1)[0]];
     const most = Math.max(...points.map((point) => point[1]), 1);
@@ -29,7 +42,7 @@ export function chart() {
     const floor = HIGH - LOW;
     const label = say("speed_label", { now: speed(points.at(-1)[1]), most: speed(most) });
     put(element,
-      svg("svg", { viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": label },
+      svg("svg", { "data-points": points.length, "data-first": new Date(first).toISOString(), viewBox: `0 0 ${WIDE} ${HIGH}`, role: "img", "aria-label": label },
         svg("line", { x1: 0, x2: WIDE, y1: floor, y2: floor, class: "axis" }),
         svg("line", { x1: 0, x2: WIDE, y1: y(most), y2: y(most), class: "grid" }),
         svg("polygon", { points: `0,${floor} ${line} ${WIDE},${floor}`, class: "area" }),
@@ -40,5 +53,5 @@ export function chart() {
       el("p", { class: "dim" }, label));
   }
 
-  return { element, add };
+  return { element, add, begin, clear };
 }

@@ -1,15 +1,15 @@
 // One job as it goes on. What its events add up to is told by the controller; here it is only shown.
 
-import { act, ask, wish } from "./call.js";
+import { acts } from "./acts.js";
+import { ask } from "./call.js";
 import { chart } from "./chart.js";
 import { el, pairs, put, table, text } from "./dom.js";
 import { badge, contact } from "./jobs.js";
 import { log } from "./log.js";
 import { about, duration, partOf, percent, seconds, speed, time } from "./units.js";
-import { say, stepTitle } from "./words.js";
+import { language, say, stepTitle } from "./words.js";
 
 const AGAIN_MS = 2000;
-const OVER = ["succeeded", "failed", "cancelled"];
 const ICONS = { waiting: "·", running: "▸", retrying: "↻", done: "✓", failed: "✕", undoing: "↶", undone: "↩", undo_failed: "!" };
 
 export function show(main, id, cx) {
@@ -21,16 +21,16 @@ export function show(main, id, cx) {
   let over = false;
   const head = el("div", { class: "jobhead" });
   const story = el("div", {});
+  const question = el("div", {});
   const steps = el("div", {});
   const curve = chart();
   const lines = log(id);
   const result = el("div", {});
-  const cancel = el("button", { type: "button", class: "danger", id: "cancel", hidden: true, on: { click: askCancel } });
-  // The button stays where it is while all around it is drawn anew: it may have the focus.
+  const wishes = acts(main, id, cx, changed);
   const title = el("h1", {}, say("loading"));
   const facts = el("div", {});
-  put(head, el("div", { class: "headline" }, title, cancel), facts);
-  put(main, head, story,
+  put(head, el("div", { class: "headline" }, title, wishes.element), facts);
+  put(main, head, question, story,
     el("div", { class: "columns" },
       el("section", {}, el("h2", {}, say("steps")), steps),
       el("div", {}, el("section", {}, el("h2", {}, say("upload_speed")), curve.element), el("section", {}, lines.element))),
@@ -49,6 +49,7 @@ export function show(main, id, cx) {
       view = told;
       draw();
     });
+    on("speeds", (told) => curve.begin(told.points));
     on("sample", (told) => {
       if (told.unit === "bytes") curve.add(told.at, told.per_second);
     });
@@ -85,12 +86,27 @@ export function show(main, id, cx) {
     };
   }
 
+  /// An act has left the job so. One that had ended goes on: it is followed again.
+  function changed(told) {
+    const again = over && told.epoch > job.epoch;
+    job = told;
+    if (again) {
+      over = false;
+      view = null;
+      curve.clear();
+      delete main.dataset.ended;
+      put(result);
+      put(steps);
+      follow();
+    }
+    draw();
+  }
+
   function draw() {
     if (!job) return;
     const undoing = view?.phase === "undoing";
     const until = view?.finished ?? new Date().toISOString();
-    cancel.hidden = over || OVER.includes(job.state) || !cx.mayAct;
-    text(cancel, say(undoing ? "cancel_again" : "cancel"));
+    wishes.draw(job, view);
     const share = view ? view.percent : job.percent;
     put(title, job.cluster || job.job_id, " ", badge(job.state),
       undoing ? el("span", { class: "badge undoing" }, say("stepstate.undoing")) : null);
@@ -111,25 +127,38 @@ export function show(main, id, cx) {
         [say("eta"), view?.eta_seconds ? left(view) : null],
         [say("epoch"), job.epoch > 1 ? String(job.epoch) : null]));
     drawStory();
+    drawQuestion();
     if (view) drawSteps();
   }
 
   function drawStory() {
     const failure = view?.failure ?? job.failure;
-    const asked = job.question;
     put(story,
+      wishes.holding ? el("p", { class: "note", id: "holding" }, say("holding")) : null,
       job.refusal ? el("p", { class: "note warning" }, say("order_refused", { why: job.refusal })) : null,
       job.moving_to ? el("p", { class: "note" }, say("moving", { agent: job.moving_to })) : null,
       job.cancel ? el("p", { class: "note", id: "cancelled" }, say("cancel." + job.cancel)) : null,
-      asked ? el("section", { class: "note warning" }, el("h2", {}, say("question")), cause(asked.failure),
-        el("ul", {}, asked.choices.map((choice) => el("li", {}, el("code", {}, choice.id), " ", choice.text))),
-        el("p", {}, asked.answered ? say("question_answered") : say("question_how", { command: `ctl decide ${job.job_id}` }))) : null,
       failure ? el("section", { class: job.state === "failed" ? "note error" : "note warning", id: "failure" },
         el("h2", {}, say(job.state === "cancelled" ? "state.cancelled" : "failure")), cause(failure)) : null,
       view?.undo && job.state !== "succeeded" ? el("p", { class: "note" }, `${say("undo")}: ${say("undo." + view.undo)}`) : null,
       view?.leftovers?.length ? el("section", { class: "note error" }, el("h2", {}, say("leftovers")),
         table([say("kind"), say("name"), say("id"), say("by_hand")],
           view.leftovers.map((left) => [left.kind, left.name, el("code", {}, left.id), left.remedy]), { class: "cards" })) : null);
+  }
+
+  /// Drawn anew only when it is another question, or has an answer: one of its buttons may have the focus.
+  function drawQuestion() {
+    const asked = job.question;
+    const open = cx.mayAct && !asked?.answered && !job.cancel;
+    const drawn = asked ? `${asked.seq} ${open}` : "";
+    if (question.dataset.drawn === drawn) return;
+    question.dataset.drawn = drawn;
+    put(question, asked ? el("section", { class: "note warning", id: "question" }, el("h2", {}, say("question")), cause(asked.failure),
+      el("ul", { class: "choices" }, asked.choices.map((choice) => el("li", {},
+        open ? el("button", { type: "button", "data-choice": choice.id, on: { click: () => wishes.decide(asked, choice) } }, choice.id)
+          : el("code", {}, choice.id),
+        " ", choice.text))),
+      asked.answered ? el("p", {}, say("question_answered")) : null) : null);
   }
 
   function drawSteps() {
@@ -144,7 +173,7 @@ export function show(main, id, cx) {
           el("div", { class: "title" }, stepTitle(info.id, info.title)),
           el("div", { class: "dim" },
             [say("stepstate." + state, null, state), took,
-              step.attempt > 1 || state === "retrying" ? `${say("attempt")} ${step.attempt}/${info.attempts}` : null,
+              step.attempt > 1 || state === "retrying" ? `${say("attempt")} ${step.attempt}/${Math.max(info.attempts, step.attempt)}` : null,
               busy && sample?.unit === "bytes" ? partOf(sample.done, sample.total) : null,
               busy && sample?.unit === "bytes" && sample.per_second > 0 ? speed(sample.per_second) : null]
               .filter(Boolean).join("  ·  ")),
@@ -167,46 +196,22 @@ export function show(main, id, cx) {
 
   async function ending() {
     draw();
+    const report = (query) => `/web/api/jobs/${encodeURIComponent(id)}/report?${new URLSearchParams(query)}`;
+    const handover = el("section", { id: "handover" }, el("h2", {}, say("report")),
+      el("p", { class: "dim" }, say("report_text")),
+      el("div", { class: "buttons left" },
+        el("a", { class: "button main", id: "report", href: report({ lang: language() }), target: "_blank", rel: "noopener" }, say("report_open")),
+        el("a", { class: "button", id: "report-json", href: report({ form: "json" }), download: `report-${id}.json` }, say("report_json"))));
+    put(result, handover);
     try {
       const told = (await ask(`jobs/${encodeURIComponent(id)}/result`)).result;
+      if (!over) return;
       const made = Object.entries(told?.deploy_cloudtower ?? {}).filter(([, value]) => ["string", "number", "boolean"].includes(typeof value));
-      put(result, el("section", { id: "result" }, el("h2", {}, say("result")),
+      put(result, handover, el("section", { id: "result" }, el("h2", {}, say("result")),
         pairs(...made.map(([key, value]) => [key, String(value)])),
-        el("p", { class: "dim" }, say("report_how", { command: `ctl report ${id} --out report.html` })),
         el("details", {}, el("summary", {}, say("result_all")), el("pre", {}, JSON.stringify(told, null, 2)))));
     } catch (error) {
       cx.line(cx.refused(error));
-    }
-  }
-
-  function askCancel() {
-    const again = view?.phase === "undoing";
-    const request = wish();
-    const reason = el("input", { type: "text", id: "reason", maxlength: 500 });
-    const said = el("p", { class: "bad", role: "alert" });
-    const yes = el("button", { type: "submit", class: "danger" }, say(again ? "cancel_again" : "cancel"));
-    const dialog = el("dialog", { "aria-labelledby": "cancel-title", on: { close: () => dialog.remove() } },
-      el("form", { method: "dialog", on: { submit: send } },
-        el("h2", { id: "cancel-title" }, say("cancel_title")),
-        el("p", {}, el("strong", {}, job.cluster || job.job_id), " ", job.site),
-        el("p", {}, say(again ? "cancel_again_text" : "cancel_text")),
-        el("label", {}, say("reason"), reason), said,
-        el("div", { class: "buttons" }, el("button", { type: "button", on: { click: () => dialog.close() } }, say("keep_on")), yes)));
-    main.append(dialog);
-    dialog.showModal();
-    reason.focus();
-
-    async function send(event) {
-      event.preventDefault();
-      yes.disabled = true;
-      try {
-        job = (await act(`jobs/${encodeURIComponent(id)}/cancel`, { reason: reason.value, request_id: request })).job ?? job;
-        dialog.close();
-        draw();
-      } catch (error) {
-        text(said, cx.refused(error) ?? "");
-        yes.disabled = false;
-      }
     }
   }
 

@@ -2,11 +2,11 @@
 
 import { act, ask, wish } from "./call.js";
 import { el, pairs, put, text } from "./dom.js";
+import { findings as cells } from "./findings.js";
 import { bytes } from "./units.js";
 import { say } from "./words.js";
 
 const STAGES = ["prepare", "deploy_cloudtower", "attach_cluster", "cloudtower_config", "check_cluster_healthy", "cleanup"];
-const ORDER = ["error", "warning", "notice"];
 
 /// The workbook that was checked last, and what was found: it is still there in another language, or after a look elsewhere.
 let kept = null;
@@ -79,23 +79,7 @@ export function show(main, _argument, cx) {
       el("h2", {}, say("findings")),
       el("p", { class: "dim" }, told.problems.length
         ? say("count", { errors: of("error"), warnings: of("warning"), notices: of("notice") }) : say("no_findings")),
-      told.problems.length ? list(told.problems) : null);
-  }
-
-  function list(problems) {
-    const heads = ["severity", "cell", "value", "message", "remedy", "rule"].map((key) => say(key));
-    const sorted = [...problems].sort((a, b) => ORDER.indexOf(a.severity) - ORDER.indexOf(b.severity));
-    const rows = sorted.map((problem) => {
-      const cells = [
-        el("span", { class: "badge " + problem.severity }, say("severity." + problem.severity)),
-        el("div", {}, el("code", { class: "cell" }, [problem.sheet, problem.cell].filter(Boolean).join("!")),
-          problem.label ? el("div", { class: "dim" }, problem.label) : null),
-        problem.value ?? "", problem.message, problem.remedy, problem.rule,
-      ];
-      return el("tr", {}, cells.map((cell, at) => el("td", { "data-head": heads[at] }, cell)));
-    });
-    return el("table", { class: "cards findings" },
-      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col" }, head)))), el("tbody", {}, rows));
+      told.problems.length ? cells(told.problems) : null);
   }
 
   async function wishes() {

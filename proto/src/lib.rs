@@ -10,6 +10,7 @@
 //! * **epoch** — rises when a job is retried or moved; an older one is refused.
 
 pub mod audit;
+pub mod ended;
 pub mod error;
 pub mod eta;
 pub mod event;

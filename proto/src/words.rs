@@ -2,7 +2,7 @@
 
 use crate::{
     JobOutcome, UndoState,
-    v1::{CancelStage, JobState, OnFailure},
+    v1::{CancelStage, JobState, OnFailure, StepFate},
 };
 
 /// The state of a job.
@@ -56,5 +56,15 @@ pub fn on_failure(policy: OnFailure) -> &'static str {
         OnFailure::Unspecified => "default",
         OnFailure::Undo => "undo",
         OnFailure::Keep => "keep",
+    }
+}
+
+/// What a retry makes of a step.
+pub fn step_fate(fate: StepFate) -> &'static str {
+    match fate {
+        StepFate::Unspecified => "unknown",
+        StepFate::Kept => "kept",
+        StepFate::Redone => "redone",
+        StepFate::Blocked => "blocked",
     }
 }

@@ -71,3 +71,12 @@ pub(crate) enum Lang {
     /// English
     En,
 }
+
+impl From<Lang> for gantry_report::Lang {
+    fn from(lang: Lang) -> Self {
+        match lang {
+            Lang::Zh => Self::Zh,
+            Lang::En => Self::En,
+        }
+    }
+}

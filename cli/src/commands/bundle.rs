@@ -3,6 +3,7 @@
 use std::{env, path::PathBuf};
 
 use gantry_proto::{Event, JobId, PROTOCOL, audit::Hash, audit::Record, ledger::ledger, v1};
+use gantry_report::{Material, Report, page};
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::{Map, Value, json};
@@ -18,7 +19,6 @@ use crate::{
     outfile::OutFile,
     profile::{self, Endpoint},
     render::json,
-    report::{Material, Report, page},
     trace::{self, Span},
 };
 
@@ -237,12 +237,14 @@ fn put_report(
             return [TIMES, REPORT, PAGE].into_iter().for_each(|(file, what)| bundle.missing(file, what, &why));
         }
     };
-    let material = Material { events, known, plan, audit, controller, made: Timestamp::now() };
+    let Known { view, job, .. } = known;
+    let ctl = Some(env!("CARGO_PKG_VERSION"));
+    let material = Material { events, view, job, plan, audit, controller, ctl, made: Timestamp::now() };
     let report = Report::of(material, &cx.redactor);
     let document = json!(report);
     bundle.document(TIMES.0, TIMES.1, json!({ "timings": document["timings"], "steps": document["steps"] }));
     bundle.document(REPORT.0, REPORT.1, document);
-    bundle.text(PAGE.0, PAGE.1, page(&report, report::language(cx)));
+    bundle.text(PAGE.0, PAGE.1, page(&report, report::language(cx).into()));
 }
 
 /// Which agent has begun each epoch, and its version.

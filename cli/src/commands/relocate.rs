@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
 
-use gantry_proto::{Verdict, v1};
+use gantry_proto::{Verdict, ended::is_final, v1};
 use serde_json::json;
 
 use super::{Cx, plan, watch};
@@ -10,7 +10,6 @@ use crate::{
     args::{Format, Move},
     client::Client,
     exit::{Exit, Failure},
-    follow::is_final,
     jobref, refusal,
     render::json,
     workbook,

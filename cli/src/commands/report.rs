@@ -1,6 +1,7 @@
 //! `ctl report`: the hand-over report of a job, as a page or as JSON.
 
 use gantry_proto::{JobId, audit::Record, v1};
+use gantry_report::{Material, Report, page};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -9,10 +10,10 @@ use crate::{
     args::{Form, Lang, Report as Args},
     client::Client,
     exit::{Exit, Failure},
-    follow, jobref,
+    follow::{self, Known},
+    jobref,
     outfile::OutFile,
     records::Records,
-    report::{Material, Report, page},
 };
 
 /// Records of the audit log about one job, the newest ones.
@@ -29,10 +30,12 @@ pub(crate) async fn run(cx: &Cx, args: Args) -> Result<(), Failure> {
     known.job = known.job.or(answer.job);
     let audit = audit(&client, id).await?;
     let controller = client.version().await?.version;
-    let material = Material { events, known, plan: answer.plan, audit, controller, made: Timestamp::now() };
+    let Known { view, job, .. } = known;
+    let (plan, ctl) = (answer.plan, Some(env!("CARGO_PKG_VERSION")));
+    let material = Material { events, view, job, plan, audit, controller, ctl, made: Timestamp::now() };
     let report = Report::of(material, &cx.redactor);
     let text = match cx.global.output {
-        Form::Table | Form::Html => page(&report, language(cx)),
+        Form::Table | Form::Html => page(&report, language(cx).into()),
         Form::Json | Form::Ndjson => {
             let mut document = json!(report);
             cx.redactor.json(&mut document);

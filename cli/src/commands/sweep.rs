@@ -1,7 +1,7 @@
 //! `ctl sweep`: what ended jobs have left behind, and its removal by the agents that made it.
 
 use gantry_proto::{
-    JobId,
+    JobId, ended,
     ledger::Resource,
     v1::{self, UndoState},
 };
@@ -12,7 +12,7 @@ use crate::{
     args::{Format, Sweep},
     client::Client,
     exit::{Exit, Failure},
-    follow::{self, Follow, Heard, Known},
+    follow::{Follow, Heard, Known},
     jobref,
     render::{json, words},
 };
@@ -79,7 +79,7 @@ async fn of_site(client: &Client, site: &str) -> Result<Vec<v1::Job>, Failure> {
 }
 
 fn has_left_something(job: &v1::Job) -> bool {
-    follow::is_final(job.state()) && matches!(job.undo(), UndoState::Kept | UndoState::Incomplete)
+    ended::is_final(job.state()) && matches!(job.undo(), UndoState::Kept | UndoState::Incomplete)
 }
 
 fn list(cx: &Cx, all: &[Left]) -> Result<(), Failure> {

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use gantry_proto::{Failure, JobOutcome, Leftover, Level, UndoState, view::StepView};
+use gantry_proto::{Failure, JobOutcome, Leftover, Level, UndoState, ended::Ended, view::StepView};
+pub(crate) use gantry_report::rows::plain;
 use serde_json::Value;
 
-use super::{json, lines, paint::Paint, reason, text, units, words};
+use super::{lines, paint::Paint, reason, text, units, words};
 use crate::{exit::Exit, follow::Known};
 
 /// Columns of a row's name and the blank behind it.
@@ -37,17 +38,8 @@ pub(crate) enum Detail {
 impl<'a> Ending<'a> {
     /// The end, if it has come. A job that was cancelled before it began has no last event, only a state.
     pub(crate) fn of(known: &'a Known) -> Option<Self> {
-        if !known.has_ended() {
-            return None;
-        }
-        let (view, job) = (&known.view, known.job.as_ref());
-        Some(Self {
-            known,
-            outcome: view.outcome.or_else(|| job.and_then(json::outcome)).or_else(|| job.and_then(by_state))?,
-            undo: view.undo.or_else(|| job.and_then(json::undo)),
-            failure: view.failure.clone().or_else(|| Some(job?.failure.clone()?.into())),
-            leftovers: &view.leftovers,
-        })
+        let Ended { outcome, undo, failure } = Ended::of(&known.view, known.job.as_ref())?;
+        Some(Self { known, outcome, undo, failure, leftovers: &known.view.leftovers })
     }
 
     /// Whether something is there that nobody wants.
@@ -239,28 +231,9 @@ pub(crate) fn block(out: &mut String, name: &str, value: &str, columns: usize) {
     }
 }
 
-/// A JSON value as people write it.
-pub(crate) fn plain(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    }
-}
-
 fn both(one: Option<String>, two: Option<String>) -> Option<String> {
     match (one, two) {
         (Some(one), Some(two)) => Some(format!("{one} ({two})")),
         (one, two) => one.or(two),
-    }
-}
-
-fn by_state(job: &gantry_proto::v1::Job) -> Option<JobOutcome> {
-    use gantry_proto::v1::JobState;
-    match job.state() {
-        JobState::Succeeded => Some(JobOutcome::Succeeded),
-        JobState::Failed => Some(JobOutcome::Failed),
-        JobState::Cancelled => Some(JobOutcome::Cancelled),
-        _ => None,
     }
 }

@@ -249,7 +249,7 @@ fn range(eta: Eta) -> Option<String> {
 
 /// That the agent is out of contact, which is a state and no failure.
 pub(crate) fn contact(job: &gantry_proto::v1::Job, now: Timestamp) -> Option<String> {
-    if job.agent_in_contact || job.agent_id.is_empty() || crate::follow::is_final(job.state()) {
+    if job.agent_in_contact || job.agent_id.is_empty() || gantry_proto::ended::is_final(job.state()) {
         return None;
     }
     let agent = &job.agent_id;

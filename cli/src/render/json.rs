@@ -1,6 +1,6 @@
 //! The JSON forms of what the controller says. Keys and words are stable: scripts depend on them.
 
-pub(crate) use gantry_proto::told::{agent, job, outcome, question, undo};
+pub(crate) use gantry_proto::told::{agent, job, question};
 use gantry_proto::{Event, Problem, Sample, Verdict, event::Extra, v1};
 use serde_json::{Value, json};
 

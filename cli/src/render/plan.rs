@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use gantry_plan::{Access, Field, Need};
 use gantry_proto::plan::Source;
+use gantry_report::rows::{Row, rows};
 use serde_json::Value;
 
 use super::{expected::expected, table::table};
@@ -12,26 +13,6 @@ use super::{expected::expected, table::table};
 pub(crate) fn values(document: &Value, sources: &BTreeMap<String, Source>, columns: usize) -> String {
     let rows = rows(document, sources).into_iter().map(|Row { key, value, from }| vec![key, value, words(&from)]);
     table(&[word!("KEY", "键"), word!("VALUE", "值"), word!("FROM", "来源")], rows, columns)
-}
-
-/// A value with its key, and where it comes from; a list may come from several places.
-pub(crate) struct Row {
-    pub(crate) key: String,
-    pub(crate) value: String,
-    pub(crate) from: Vec<Source>,
-}
-
-/// Every value of a plan.
-pub(crate) fn rows(document: &Value, sources: &BTreeMap<String, Source>) -> Vec<Row> {
-    let row = |(key, value): (String, String)| Row { from: from(&key, sources), key, value };
-    flat("", document).into_iter().map(row).collect()
-}
-
-/// Every plain value of a document with its dotted key, which begins with `key`.
-pub(crate) fn flat(key: &str, document: &Value) -> Vec<(String, String)> {
-    let mut all = Vec::new();
-    flatten(key, document, &mut all);
-    all
 }
 
 /// The cells that are read, and what `--set` takes.
@@ -73,41 +54,6 @@ fn cell(field: &Field) -> String {
         [] => "-".to_owned(),
         cells => format!("{}!{}", field.sheet, cells.join(",")),
     }
-}
-
-/// Objects become dotted keys, lists of objects numbered ones; a list of plain values stays one value.
-fn flatten(key: &str, value: &Value, out: &mut Vec<(String, String)>) {
-    let under = |name: &str| if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-    match value {
-        Value::Object(map) if key != "sources" => {
-            map.iter().for_each(|(name, value)| flatten(&under(name), value, out))
-        }
-        Value::Object(_) => {}
-        Value::Array(items) if items.iter().any(Value::is_object) => {
-            items.iter().enumerate().for_each(|(index, item)| flatten(&format!("{key}[{index}]"), item, out));
-        }
-        Value::Array(items) => out.push((key.to_owned(), items.iter().map(plain).collect::<Vec<_>>().join(", "))),
-        other => out.push((key.to_owned(), plain(other))),
-    }
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn from(key: &str, sources: &BTreeMap<String, Source>) -> Vec<Source> {
-    let mut items: Vec<Source> = (0..).map_while(|index| sources.get(&format!("{key}[{index}]"))).cloned().collect();
-    items.dedup();
-    if items.is_empty() { source(key, sources).cloned().into_iter().collect() } else { items }
-}
-
-/// The source of a key, or of the nearest key above it.
-pub(crate) fn source<'a>(key: &str, sources: &'a BTreeMap<String, Source>) -> Option<&'a Source> {
-    sources.get(key).or_else(|| source(key.rsplit_once(['.', '['])?.0, sources))
 }
 
 fn words(from: &[Source]) -> String {

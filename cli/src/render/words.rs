@@ -9,7 +9,9 @@ use gantry_proto::{
     view::StepState,
 };
 
-use crate::{args::Lang, language::now, report::terms::Term};
+use gantry_report::terms::Term;
+
+use crate::{args::Lang, language::now};
 
 /// What a cancel stage means, for people.
 pub(crate) fn cancel_sentence(stage: CancelStage) -> Option<&'static str> {
@@ -38,14 +40,14 @@ pub(crate) fn moving_sentence(job: &Job) -> Option<String> {
 
 /// What an undo state means, for people.
 pub(crate) fn undo_sentence(undo: UndoState) -> &'static str {
-    Term::from(undo).text(now())
+    Term::from(undo).text(now().into())
 }
 
 /// The state of a job, for people.
 pub(crate) fn state(state: JobState) -> Cow<'static, str> {
     match now() {
         Lang::En => job_state(state).replace('_', " ").into(),
-        Lang::Zh => Term::from(state).text(Lang::Zh).into(),
+        Lang::Zh => Term::from(state).text(Lang::Zh.into()).into(),
     }
 }
 
@@ -53,7 +55,7 @@ pub(crate) fn state(state: JobState) -> Cow<'static, str> {
 pub(crate) fn ended(how: JobOutcome) -> &'static str {
     match now() {
         Lang::En => outcome(how),
-        Lang::Zh => Term::from(how).text(Lang::Zh),
+        Lang::Zh => Term::from(how).text(Lang::Zh.into()),
     }
 }
 
@@ -61,14 +63,14 @@ pub(crate) fn ended(how: JobOutcome) -> &'static str {
 pub(crate) fn policy(policy: OnFailure) -> &'static str {
     match now() {
         Lang::En => on_failure(policy),
-        Lang::Zh => Term::from(policy).text(Lang::Zh),
+        Lang::Zh => Term::from(policy).text(Lang::Zh.into()),
     }
 }
 
 /// The state of a step, for people.
 pub(crate) fn step_state(state: StepState) -> &'static str {
     match (now(), state) {
-        (Lang::Zh, state) => Term::from(state).text(Lang::Zh),
+        (Lang::Zh, state) => Term::from(state).text(Lang::Zh.into()),
         (Lang::En, StepState::Waiting) => "waiting",
         (Lang::En, StepState::Running) => "running",
         (Lang::En, StepState::Retrying) => "will retry",
@@ -89,7 +91,7 @@ pub(crate) fn step_title(step: &StepInfo) -> &str {
 pub(crate) fn titled<'a>(id: &str, title: &'a str) -> &'a str {
     match now() {
         Lang::En => title,
-        Lang::Zh => Term::of_step(id).map_or(title, |term| term.text(Lang::Zh)),
+        Lang::Zh => Term::of_step(id).map_or(title, |term| term.text(Lang::Zh.into())),
     }
 }
 

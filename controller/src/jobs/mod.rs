@@ -7,6 +7,7 @@ mod diff;
 mod ending;
 mod hold;
 mod moving;
+mod speeds;
 mod submit;
 mod watch;
 
@@ -25,9 +26,11 @@ pub use again::{Retried, Retry};
 pub use decide::Decision;
 pub use diff::{DiffWish, Diffed, Looked};
 pub use moving::{Move, Moved};
+pub use speeds::Speed;
 pub use submit::{Checked, Submission, Submitted};
 pub use watch::WatchStream;
 
+use self::speeds::Speeds;
 use crate::{
     agents::Agents,
     config::Config,
@@ -60,6 +63,7 @@ struct Live {
     agent: AgentId,
     ended: bool,
     changed: signal::Sender<Change>,
+    speeds: Speeds,
 }
 
 /// Wakes watchers. The log itself is read from the store.
@@ -307,13 +311,25 @@ impl Jobs {
 
     /// Takes in the newest progress of a step, for whoever watches. Dropped unless the job is the agent's and at work.
     pub fn sample(&self, agent: &AgentId, job: JobId, sample: v1::Sample) {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(live) = live.get(&job).filter(|live| live.agent == *agent && !live.ended) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = live.get_mut(&job).filter(|live| live.agent == *agent && !live.ended) {
+            live.speeds.take(&sample);
             live.changed.send_modify(|change| {
                 change.revision += 1;
                 change.sample = Some(sample);
             });
         }
+    }
+
+    /// How fast a job at work has uploaded so far, as far as this controller has seen it.
+    pub fn speeds(&self, job: JobId) -> Vec<Speed> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.get(&job).map(|live| live.speeds.points()).unwrap_or_default()
+    }
+
+    /// What keeps secrets out of everything that is told.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// Where the controller stands with jobs that an agent speaks of, its own or not; its own at work are ready for
@@ -335,6 +351,9 @@ impl Jobs {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = live.get_mut(&row.id) else { return };
         entry.ended = row.finished();
+        if entry.ended {
+            entry.speeds = Speeds::default();
+        }
         let moved = entry.agent != row.agent;
         entry.agent.clone_from(&row.agent);
         entry.changed.send_modify(|change| {
@@ -354,6 +373,7 @@ impl Jobs {
             agent: row.agent.clone(),
             ended: row.finished(),
             changed: signal::Sender::new(Change::default()),
+            speeds: Speeds::default(),
         });
         entry.changed.subscribe()
     }

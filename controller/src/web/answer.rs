@@ -6,10 +6,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use gantry_proto::Code;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::{Code as Grpc, Status};
 
 use crate::refusal::Refusal;
+
+/// What most calls answer.
+pub(super) type Answer = Result<Json<Value>, Refused>;
 
 /// A refused call: a stable word for programs, a sentence for people.
 #[derive(Debug)]

@@ -23,8 +23,8 @@ use zeroize::Zeroizing;
 
 use super::{
     Held, Web,
-    answer::Refused,
-    guest::{COOKIE, body, cookie, from_here, remote},
+    answer::{Answer, Refused},
+    guest::{COOKIE, SMALL_BODY, body, cookie, from_here, remote},
     words,
 };
 use crate::{
@@ -37,15 +37,10 @@ const LIST_AGENTS: &str = "/gantry.v1.FleetService/ListAgents";
 const LIST_JOBS: &str = "/gantry.v1.JobService/ListJobs";
 const GET_JOB: &str = "/gantry.v1.JobService/GetJob";
 const GET_RESULT: &str = "/gantry.v1.JobService/GetJobResult";
-const CANCEL: &str = "/gantry.v1.JobService/CancelJob";
 const CHECK: &str = "/gantry.v1.JobService/CheckPlan";
 const SUBMIT: &str = "/gantry.v1.JobService/SubmitJob";
 /// The one call that nobody is known at.
 const ENTER: &str = "/web/api/enter";
-/// The largest body that is no workbook, bytes.
-const SMALL_BODY: usize = 16 << 10;
-
-type Answer = Result<Json<Value>, Refused>;
 
 /// The token stays in the body, which is wiped; it is made of hexadecimal digits, so it can be read in place.
 #[derive(Deserialize)]
@@ -146,23 +141,6 @@ pub(super) async fn result(State(web): State<Arc<Web>>, Path(job_id): Path<Strin
     Ok(Json(json!({ "result": result })))
 }
 
-#[derive(Deserialize)]
-struct Wish {
-    #[serde(default)]
-    reason: String,
-    request_id: String,
-}
-
-pub(super) async fn cancel(State(web): State<Arc<Web>>, Path(job_id): Path<String>, request: Request) -> Answer {
-    let (parts, sent) = request.into_parts();
-    let guest = web.admit_act(&parts, CANCEL).await?;
-    let sent = body(sent, SMALL_BODY).await?;
-    let Wish { reason, request_id } = serde_json::from_slice(&sent).map_err(|_| Refused::unreadable("the wish"))?;
-    let wish = v1::CancelJobRequest { job_id, reason, request_id };
-    let answer = web.operators.cancel_job(guest.request(wish)).await?.into_inner();
-    Ok(Json(json!({ "job": answer.job.as_ref().map(told::job), "undo_cut_short": answer.undo_cut_short })))
-}
-
 pub(super) async fn agents(State(web): State<Arc<Web>>, parts: Parts) -> Answer {
     let guest = web.admit(&parts, LIST_AGENTS).await?;
     let wish = v1::ListAgentsRequest { site: String::new() };
@@ -206,11 +184,7 @@ pub(super) async fn submit(State(web): State<Arc<Web>>, Query(filing): Query<Fil
     let guest = web.admit_act(&parts, SUBMIT).await?;
     let workbook = body(sent, web.workbook_bytes).await?;
     let overrides = filing.overrides();
-    let on_failure = match filing.on_failure.as_str() {
-        "undo" => v1::OnFailure::Undo,
-        "keep" => v1::OnFailure::Keep,
-        _ => v1::OnFailure::Unspecified,
-    };
+    let on_failure = words::policy(&filing.on_failure);
     let Filing { job_id, file_name, site, agent, .. } = filing;
     let on_failure = on_failure.into();
     let wish = v1::SubmitJobRequest { job_id, workbook, file_name, overrides, agent_id: agent, site, on_failure };

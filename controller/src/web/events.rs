@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tonic::Status;
 
 use super::{Web, answer::Refused, words};
-use crate::jobs::WatchStream;
+use crate::jobs::{Jobs, Speed, WatchStream};
 
 const WATCH: &str = "/gantry.v1.JobService/WatchJob";
 /// When a browser comes back that has lost the line, milliseconds.
@@ -51,6 +51,8 @@ pub(super) async fn follow(
     let wish = v1::WatchJobRequest { job_id, after_seq: 0, no_follow: false };
     let stream = web.operators.watch_job(guest.request(wish)).await?.into_inner();
     let feed = Feed {
+        jobs: web.operators.jobs.clone(),
+        speeds: None,
         stream,
         after,
         known: 0,
@@ -58,6 +60,7 @@ pub(super) async fn follow(
         expected: Expected::new(),
         untold: false,
         first: true,
+        begun: false,
         over: false,
     };
     let lines = stream::unfold(feed, |mut feed| async { Some((Ok::<_, Infallible>(feed.next().await?), feed)) });
@@ -67,6 +70,9 @@ pub(super) async fn follow(
 
 /// What one browser hears.
 struct Feed {
+    jobs: Arc<Jobs>,
+    /// The curve up to now, to be told next.
+    speeds: Option<Vec<Speed>>,
     stream: WatchStream,
     /// The browser has the events up to this one.
     after: u64,
@@ -78,6 +84,8 @@ struct Feed {
     /// The view has changed since it was told.
     untold: bool,
     first: bool,
+    /// The job has been told.
+    begun: bool,
     over: bool,
 }
 
@@ -93,6 +101,9 @@ impl Feed {
     }
 
     async fn line(&mut self) -> Option<Line> {
+        if let Some(speeds) = self.speeds.take() {
+            return Some(line("speeds", &words::speeds(&speeds)));
+        }
         while !self.over {
             let ready = if self.untold && self.view.last_seq >= self.known {
                 match self.stream.next().now_or_never() {
@@ -126,6 +137,12 @@ impl Feed {
     fn take(&mut self, item: Item) -> Option<Line> {
         match item {
             Item::Job(job) => {
+                if !self.begun {
+                    // Before the samples that come from here on.
+                    self.begun = true;
+                    self.speeds =
+                        job.job_id.parse().ok().map(|job| self.jobs.speeds(job)).filter(|all| !all.is_empty());
+                }
                 self.known = self.known.max(job.last_seq);
                 self.expected = eta::expected(&job.expected);
                 Some(line("job", &told::job(&job)))

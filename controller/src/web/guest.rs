@@ -19,6 +19,8 @@ use crate::{
 
 /// The cookie of a session. Its prefix binds it to this host, to TLS and to all paths.
 pub(super) const COOKIE: &str = "__Host-gantry";
+/// The largest body that is no workbook, bytes.
+pub(super) const SMALL_BODY: usize = 16 << 10;
 /// A header that no other site's page can send without asking first, and nobody answers such a question here.
 const OWN_HEADER: &str = "x-gantry-web";
 

@@ -17,3 +17,4 @@ mod orders;
 mod settings;
 mod store;
 mod web;
+mod web_acts;

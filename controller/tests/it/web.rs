@@ -19,14 +19,14 @@ use crate::{
 };
 
 /// A browser: no certificate unless one is given, a cookie once it has entered.
-struct Browser {
-    client: Client,
-    base: String,
+pub(crate) struct Browser {
+    pub(crate) client: Client,
+    pub(crate) base: String,
     cookie: Option<String>,
 }
 
 impl Browser {
-    fn new(lab: &Lab) -> Self {
+    pub(crate) fn new(lab: &Lab) -> Self {
         let tls = client_tls(&lab.ca(), rustls::DEFAULT_VERSIONS);
         Self::with(lab, Client::builder().tls_backend_preconfigured(tls))
     }
@@ -37,7 +37,7 @@ impl Browser {
     }
 
     /// One that has used a link of this operator.
-    async fn entered(lab: &Lab, identity: Identity) -> Self {
+    pub(crate) async fn entered(lab: &Lab, identity: Identity) -> Self {
         let mut browser = Self::new(lab);
         link(lab, identity, "token").await.unwrap();
         let answer = browser.enter("token").await;
@@ -57,15 +57,15 @@ impl Browser {
         answer
     }
 
-    fn get(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
         self.dressed(self.client.get(format!("{}/{path}", self.base)))
     }
 
-    fn post(&self, path: &str) -> RequestBuilder {
+    pub(crate) fn post(&self, path: &str) -> RequestBuilder {
         self.dressed(self.client.post(format!("{}/{path}", self.base))).header("x-gantry-web", "1")
     }
 
-    fn dressed(&self, request: RequestBuilder) -> RequestBuilder {
+    pub(crate) fn dressed(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.cookie {
             Some(cookie) => request.header("cookie", cookie),
             None => request,
@@ -79,7 +79,7 @@ async fn link(lab: &Lab, identity: Identity, token: &str) -> Result<v1::MakeWebL
     Ok(fleet.make_web_link(wish).await?.into_inner())
 }
 
-async fn told(answer: RequestBuilder) -> (StatusCode, Value) {
+pub(crate) async fn told(answer: RequestBuilder) -> (StatusCode, Value) {
     let answer = soon("answer", answer.send()).await.unwrap();
     let status = answer.status();
     let text = answer.text().await.unwrap();
@@ -234,7 +234,7 @@ async fn a_web_session_has_the_rights_of_its_operator_and_ends_with_them() {
 }
 
 /// Reads server-sent events until one of this name, or the end: name, number, data.
-async fn read(mut stream: Response, until: &str) -> Vec<(String, Option<u64>, Value)> {
+pub(crate) async fn read(mut stream: Response, until: &str) -> Vec<(String, Option<u64>, Value)> {
     let (mut text, mut all) = (String::new(), Vec::new());
     loop {
         while let Some(end) = text.find("\n\n") {

@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
@@ -20,6 +20,7 @@ use crate::{
     control::Control,
     process::{Process, command},
     proxy::Proxy,
+    terminal::Terminal,
 };
 
 /// Name of the lab's agent and its site.
@@ -186,6 +187,11 @@ impl Lab {
         ctl
     }
 
+    /// `ctl` on a terminal of so many columns and rows.
+    pub fn ctl_terminal(&self, args: &[&str], size: (u16, u16)) -> anyhow::Result<Terminal> {
+        Terminal::start(self.ctl_command(args), size)
+    }
+
     /// Runs `ctl` to its end.
     pub async fn ctl(&self, args: &[&str]) -> anyhow::Result<Output> {
         let output = timeout(CTL_LIMIT, self.ctl_command(args).output()).await;
@@ -244,6 +250,11 @@ impl Lab {
     /// What the controller has logged.
     pub fn controller_log(&self) -> String {
         fs::read_to_string(self.dir().join("controller.log")).unwrap_or_default()
+    }
+
+    /// Where the controller listens.
+    pub fn controller_address(&self) -> anyhow::Result<SocketAddr> {
+        self.controller_url.trim_start_matches("https://").parse().context("the controller's port")
     }
 
     /// The line between agent and controller, of a lab that is `proxied`.
@@ -363,8 +374,7 @@ impl Lab {
         self.told(&[&["--profile", &admin, "--controller", &self.controller_url], &add[..]].concat()).await?;
         self.told(&["site", "add", SITE]).await?;
         if self.options.proxied {
-            let target = self.controller_url.trim_start_matches("https://").parse().context("the controller's port")?;
-            self.proxy = Some(Proxy::start(target)?);
+            self.proxy = Some(Proxy::start(self.controller_address()?)?);
         }
         self.join(AGENT, "agent", "join.json").await
     }

@@ -12,6 +12,7 @@ use std::{
 
 use gantry_plan::{WriteError, serial_cell, with_serial};
 use gantry_proto::{JobId, Plan, Problem, Verdict, plan::Source, v1};
+use gantry_report::rows::{flat, source};
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,9 +21,7 @@ use crate::{
     exit::{Exit, Failure},
     language::Said,
     outfile::{OutFile, is_same_file},
-    refusal,
-    render::plan::{flat, source},
-    workbook,
+    refusal, workbook,
 };
 
 /// How many differences between two plans a message names.

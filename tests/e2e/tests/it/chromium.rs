@@ -190,7 +190,24 @@ impl Chromium {
         self.language("en").await
     }
 
-    async fn language(&mut self, lang: &str) -> anyhow::Result<()> {
+    /// The page as it is, dialogs too, wide and narrow; nothing of it lies outside of its window.
+    pub(crate) async fn fits(&mut self, name: &str) -> anyhow::Result<()> {
+        for (wide, high, mobile, theme) in [(1280, 900, false, "light"), (360, 740, true, "dark")] {
+            let size = json!({"width": wide, "height": high, "deviceScaleFactor": 1, "mobile": mobile});
+            self.call("Emulation.setDeviceMetricsOverride", size).await?;
+            let theme = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
+            self.call("Emulation.setEmulatedMedia", theme).await?;
+            sleep(LOOK_EVERY * 4).await;
+            let right = "Math.max(document.documentElement.scrollWidth, \
+                         ...[...document.querySelectorAll('dialog')].map((one) => one.getBoundingClientRect().left + one.scrollWidth))";
+            let right = self.run(right).await?;
+            ensure!(right.as_f64().is_some_and(|right| right <= f64::from(wide)), "{name} is {right} wide in {wide}");
+            self.shot(&format!("{name}-{wide}")).await?;
+        }
+        self.call("Emulation.clearDeviceMetricsOverride", json!({})).await.map(drop)
+    }
+
+    pub(crate) async fn language(&mut self, lang: &str) -> anyhow::Result<()> {
         let own = if lang == "zh" { "zh-CN" } else { "en" };
         self.run(&format!("document.documentElement.lang === {own:?} || document.getElementById('lang').click()"))
             .await?;

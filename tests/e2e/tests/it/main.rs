@@ -29,4 +29,6 @@ mod support;
 mod telemetry;
 mod tidy;
 mod trace;
+mod watch;
 mod web;
+mod web_acts;

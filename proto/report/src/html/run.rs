@@ -3,10 +3,7 @@
 use gantry_proto::{Leftover, ledger, view::StepState};
 
 use super::{Badge, Bar, Code, Page, Term, Text, Tone};
-use crate::{
-    render::{ending::leftover, units},
-    report::HEALTH_STAGE,
-};
+use crate::{HEALTH_STAGE, rows::leftover, units};
 
 impl Page<'_> {
     pub(super) fn steps(&mut self) {

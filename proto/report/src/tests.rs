@@ -3,7 +3,6 @@
 use gantry_proto::{StepInfo, result::JobResult};
 
 use super::*;
-use crate::args::Lang;
 
 const HOSTILE: &str = "</td><script>alert('\"x\"')</script><img src=x onerror=alert(1)>\u{202e}&amp;";
 
@@ -95,10 +94,11 @@ fn report(events: Vec<Event>, text: &str) -> Report {
         created_micros: 1_800_000_000_000_000,
         ..Default::default()
     };
-    let known = Known { view: JobView::of(&events), job: Some(job), ..Known::default() };
+    let (view, job) = (JobView::of(&events), Some(job));
     let audit = Err(format!("role viewer {text}"));
+    let (controller, ctl) = ("0.1.0".into(), Some("0.1.0"));
     let made = Timestamp::from_second(1_800_001_000).unwrap();
-    let material = Material { events, known, plan: None, audit, controller: "0.1.0".into(), made };
+    let material = Material { events, view, job, plan: None, audit, controller, ctl, made };
     Report::of(material, &Redactor::new())
 }
 
@@ -194,9 +194,9 @@ fn a_job_that_has_not_begun_has_a_report_and_long_logs_are_cut() {
     // The end of an older epoch is not the end of a job that was taken up again.
     let events = events("text");
     let job = v1::Job { epoch: 3, last_seq: 13, ..Default::default() };
-    let known = Known { view: JobView::of(&events), job: Some(job), ..Known::default() };
+    let (view, job) = (JobView::of(&events), Some(job));
     let (controller, made) = (String::new(), Timestamp::UNIX_EPOCH);
-    let material = Material { events, known, plan: None, audit: Ok(Vec::new()), controller, made };
+    let material = Material { events, view, job, plan: None, audit: Ok(Vec::new()), controller, ctl: None, made };
     assert_eq!(json!(Report::of(material, &Redactor::new()))["outcome"], Value::Null);
 
     let many = (0..ENTRIES_MAX + 3).map(|n| (1, note(Level::Warning, "slow", &format!("number {n}."))));

@@ -3,11 +3,7 @@
 use gantry_proto::plan::Source;
 
 use super::{Code, Page, Term, Text};
-use crate::{
-    args::Lang,
-    render::{plan::flat, units},
-    report::Planned,
-};
+use crate::{Lang, Planned, rows::flat, units};
 
 impl Page<'_> {
     pub(super) fn people(&mut self) {
@@ -53,10 +49,8 @@ impl Page<'_> {
     pub(super) fn versions(&mut self) {
         let versions = &self.report.versions;
         let planned = self.report.plan.iter().flatten().find(|row| row.key == "cloudtower.version");
-        let mut pairs = vec![
-            ("ctl".to_owned(), Code(versions.ctl.to_owned())),
-            (self.say(Term::Controller).to_owned(), Code(versions.controller.clone())),
-        ];
+        let mut pairs: Vec<_> = versions.ctl.map(|ctl| ("ctl".to_owned(), Code(ctl.to_owned()))).into_iter().collect();
+        pairs.push((self.say(Term::Controller).to_owned(), Code(versions.controller.clone())));
         for agent in &versions.agents {
             let name =
                 format!("{} {} ({} {})", self.say(Term::Agent), agent.agent_id, self.say(Term::Epoch), agent.epoch);

@@ -16,8 +16,9 @@ use super::{
     terms::Term,
 };
 use crate::{
-    args::Lang,
-    render::{ending::plain, plan::flat, units},
+    Lang,
+    rows::{flat, plain},
+    units,
 };
 
 /// Nothing may be fetched or run, even if a text got past the escaping.
@@ -30,7 +31,7 @@ const HEAD: &str = "<meta charset=\"utf-8\">\
 const COLUMNS_MAX: usize = 12;
 
 /// The page.
-pub(crate) fn page(report: &Report, lang: Lang) -> String {
+pub fn page(report: &Report, lang: Lang) -> String {
     let mut page = Page { report, lang, markup: Markup::default() };
     page.markup.raw(match lang {
         Lang::Zh => "<!DOCTYPE html>\n<html lang=\"zh-CN\"><head>",

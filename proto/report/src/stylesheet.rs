@@ -19,7 +19,7 @@ table { border-collapse: collapse; width: 100%; } caption { text-align: left; co
 th, td { text-align: left; vertical-align: top; padding: .3rem .7rem .3rem 0; border-top: 1px solid var(--line);
   overflow-wrap: anywhere; }
 thead th { border-top: 0; color: var(--dim); font-weight: 600; white-space: nowrap; }
-tbody th { font-weight: 500; color: var(--dim); width: 14rem; }
+tbody th { font-weight: 500; color: var(--dim); width: min(14rem, 35vw); }
 code { font: .87em ui-monospace, 'SFMono-Regular', Consolas, monospace; }
 .good { color: var(--good); } .warn { color: var(--warn); } .bad { color: var(--bad); }
 .badge { font-weight: 600; } .badge::before { content: '● '; }

@@ -7,25 +7,24 @@ use gantry_proto::{
     view::StepState,
 };
 
-use super::Deed;
-use crate::args::Lang;
+use super::{Deed, Lang};
 
 /// Declares the terms. A line without one of its languages does not compile.
 macro_rules! terms {
     ($($term:ident: $en:literal, $zh:literal;)*) => {
         /// Something that the page says by itself.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum Term {
+        pub enum Term {
             $($term,)*
         }
 
         impl Term {
             /// Every term.
             #[cfg(test)]
-            pub(crate) const ALL: &[Self] = &[$(Self::$term,)*];
+            pub const ALL: &[Self] = &[$(Self::$term,)*];
 
             /// The words.
-            pub(crate) fn text(self, lang: Lang) -> &'static str {
+            pub fn text(self, lang: Lang) -> &'static str {
                 match (self, lang) {
                     $((Self::$term, Lang::En) => $en, (Self::$term, Lang::Zh) => $zh,)*
                 }
@@ -200,7 +199,7 @@ terms! {
 
 impl Term {
     /// The title of a step; [`None`] for one that only its agent can name.
-    pub(crate) fn of_step(id: &str) -> Option<Self> {
+    pub fn of_step(id: &str) -> Option<Self> {
         Some(match id {
             "preflight" => Self::StepPreflight,
             "upload-iso" => Self::StepUploadIso,
@@ -221,7 +220,7 @@ impl Term {
     }
 
     /// The name of a stage; [`None`] for one that is known by its key alone.
-    pub(crate) fn of_stage(key: &str) -> Option<Self> {
+    pub fn of_stage(key: &str) -> Option<Self> {
         Some(match key {
             "attach_cluster" => Self::StageAttach,
             "cloudtower_config" => Self::StageConfig,
@@ -232,7 +231,7 @@ impl Term {
     }
 
     /// The name of a phase of the result's timings.
-    pub(crate) fn of_phase(key: &str) -> Option<Self> {
+    pub fn of_phase(key: &str) -> Option<Self> {
         Some(match key {
             "upload_s" => Self::UploadPhase,
             "vm_create_s" => Self::CreatePhase,

@@ -5,34 +5,30 @@
 
 mod html;
 mod markup;
+pub mod rows;
 mod stylesheet;
-pub(crate) mod terms;
+pub mod terms;
+pub mod text;
+pub mod units;
 
 use std::collections::BTreeMap;
 
 use gantry_proto::{
     Body, Event, Failure, JobOutcome, JobView, Leftover, Level, Plan, Redactor, StepId, UndoState,
     audit::Record,
+    ended::Ended,
     ledger::{Resource, ledger},
     plan::Source,
-    v1,
+    told, v1,
     view::{StepState, StepView},
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    follow::Known,
-    render::{
-        ending::Ending,
-        json,
-        plan::{Row, rows},
-        units,
-    },
-};
+use self::rows::{Row, rows};
 
-pub(crate) use html::page;
+pub use self::html::page;
 
 /// Form of the JSON.
 const FORM: &str = "gantry.report/1";
@@ -45,22 +41,39 @@ const OWN_STAGE: &str = "deploy_cloudtower";
 /// The stage of the result that tells how healthy the cluster is.
 const HEALTH_STAGE: &str = "check_cluster_healthy";
 
+/// Language of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lang {
+    /// Chinese.
+    Zh,
+    /// English.
+    En,
+}
+
 /// What there is to report from.
-pub(crate) struct Material {
-    pub(crate) events: Vec<Event>,
-    pub(crate) known: Known,
-    pub(crate) plan: Option<v1::PlanDocument>,
+#[derive(Debug)]
+pub struct Material {
+    /// The whole log.
+    pub events: Vec<Event>,
+    /// What the events add up to.
+    pub view: JobView,
+    /// The job as the controller knows it.
+    pub job: Option<v1::Job>,
+    /// What was planned.
+    pub plan: Option<v1::PlanDocument>,
     /// What the audit log has about the job, or why it is not here.
-    pub(crate) audit: Result<Vec<Record>, String>,
+    pub audit: Result<Vec<Record>, String>,
     /// Version of the controller.
-    pub(crate) controller: String,
+    pub controller: String,
+    /// Version of the `ctl` that makes the report, if one does.
+    pub ctl: Option<&'static str>,
     /// Now.
-    pub(crate) made: Timestamp,
+    pub made: Timestamp,
 }
 
 /// The report.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub struct Report {
     form: &'static str,
     made: Timestamp,
     /// As `ctl show -o json` has it.
@@ -94,7 +107,8 @@ pub(crate) struct Report {
 /// Who has worked with which version.
 #[derive(Debug, Serialize)]
 struct Versions {
-    ctl: &'static str,
+    /// `None`: the controller has made the report.
+    ctl: Option<&'static str>,
     controller: String,
     /// One for each epoch that has begun.
     agents: Vec<Agent>,
@@ -180,7 +194,7 @@ struct Act {
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Deed {
+pub enum Deed {
     Submit,
     /// An agent has begun an epoch.
     Start,
@@ -203,11 +217,10 @@ struct Audit {
 
 impl Report {
     /// Puts it together.
-    pub(crate) fn of(material: Material, redactor: &Redactor) -> Self {
-        let Material { events, known, plan, audit, controller, made } = material;
-        let told = known.job.clone().unwrap_or_default();
-        let view = &known.view;
-        let ending = Ending::of(&known);
+    pub fn of(material: Material, redactor: &Redactor) -> Self {
+        let Material { events, view, job, plan, audit, controller, ctl, made } = material;
+        let ended = Ended::of(&view, job.as_ref());
+        let told = job.unwrap_or_default();
         let result = view.result.clone().filter(|result| !result.is_null()).map(|mut result| {
             redactor.json(&mut result);
             result
@@ -226,12 +239,12 @@ impl Report {
         Self {
             form: FORM,
             made,
-            job: json::job(&told),
-            outcome: ending.as_ref().map(|ending| ending.outcome),
-            undo: ending.as_ref().and_then(|ending| ending.undo),
-            failure: ending.and_then(|ending| ending.failure),
+            job: told::job(&told),
+            outcome: ended.as_ref().map(|ended| ended.outcome),
+            undo: ended.as_ref().and_then(|ended| ended.undo),
+            failure: ended.and_then(|ended| ended.failure),
             leftovers: view.leftovers.clone(),
-            versions: Versions { ctl: env!("CARGO_PKG_VERSION"), controller, agents: agents(&events) },
+            versions: Versions { ctl, controller, agents: agents(&events) },
             plan: plan.and_then(|document| planned(&document, redactor)),
             steps: steps(&events),
             timings: timings(part("/deploy_cloudtower/timings")),

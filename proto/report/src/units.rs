@@ -5,13 +5,13 @@ use jiff::Timestamp;
 const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /// `7.4 GiB`.
-pub(crate) fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let (value, unit) = scaled(count as f64);
     if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 /// `3.1/7.4 GiB`: both in the unit of the larger.
-pub(crate) fn part_of(done: u64, total: u64) -> String {
+pub fn part_of(done: u64, total: u64) -> String {
     let (value, unit) = scaled(total as f64);
     if unit == 0 {
         return format!("{done}/{total} B");
@@ -20,13 +20,13 @@ pub(crate) fn part_of(done: u64, total: u64) -> String {
 }
 
 /// `38.2 MiB/s`.
-pub(crate) fn speed(per_second: f64) -> String {
+pub fn speed(per_second: f64) -> String {
     let (value, unit) = scaled(per_second.max(0.0));
     format!("{value:.1} {}/s", UNITS[unit])
 }
 
 /// `0.4 s`, `52 s`, `1m 52s`, `2h 05m`, `3d 4h`.
-pub(crate) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return "-".to_owned();
     }
@@ -43,7 +43,7 @@ pub(crate) fn duration(seconds: f64) -> String {
 }
 
 /// An estimate, no more exact than it can be: `40 s`, `23 min`, `2h 05m`.
-pub(crate) fn about(seconds: f64) -> String {
+pub fn about(seconds: f64) -> String {
     match seconds {
         0.0..90.0 => format!("{} s", (seconds / 10.0).ceil() * 10.0),
         90.0..3_600.0 => format!("{} min", (seconds / 60.0).round()),
@@ -52,22 +52,22 @@ pub(crate) fn about(seconds: f64) -> String {
 }
 
 /// From one time to another; a clock that goes backwards gives zero.
-pub(crate) fn between(from: Timestamp, to: Timestamp) -> f64 {
+pub fn between(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
 }
 
 /// `2031-01-02T03:04:05Z`.
-pub(crate) fn time(at: Timestamp) -> String {
+pub fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// `03:04:05`.
-pub(crate) fn clock(at: Timestamp) -> String {
+pub fn clock(at: Timestamp) -> String {
     at.strftime("%H:%M:%S").to_string()
 }
 
 /// A time of the wire; 0 means never.
-pub(crate) fn from_micros(micros: i64) -> Option<Timestamp> {
+pub fn from_micros(micros: i64) -> Option<Timestamp> {
     if micros <= 0 { None } else { Timestamp::from_microsecond(micros).ok() }
 }
 

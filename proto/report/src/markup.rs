@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::render::text;
+use crate::text;
 
 /// The longest text that is shown, characters: a page is for people.
 const TEXT_MAX: usize = 4_000;
