@@ -1,14 +1,11 @@
 //! Hands the telemetry in the spool over, batch by batch, beside the session and never in front of it: small calls, one at a
 //! time, no faster than the settings allow.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use gantry_proto::v1::{self, agent_link_client::AgentLinkClient};
 use gantry_telemetry::{Loss, Spool, Waiting};
-use tokio::{
-    task::spawn_blocking,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 use tonic::{Code, codec::CompressionEncoding, transport::Channel};
 
 use super::{Link, ms};
@@ -44,7 +41,8 @@ impl Link {
 
     /// Hands one batch over; gives its size.
     async fn step(&self, client: &mut AgentLinkClient<Channel>, spool: &Arc<Spool>) -> Result<Option<usize>, String> {
-        let Some(waiting) = on_disk(spool, Spool::oldest).await? else { return Ok(None) };
+        let unusable = |error| format!("the spool cannot be used: {error}");
+        let Some(waiting) = spool.next().await.map_err(unusable)? else { return Ok(None) };
         let (bytes, limit) = (waiting.record.otlp.len(), ms(self.settings.link.telemetry_timeout_ms));
         let sent = timeout(limit, client.send_telemetry(request(&waiting, spool))).await;
         let delivered = match sent {
@@ -57,7 +55,7 @@ impl Link {
         if !delivered {
             tracing::warn!("the controller refuses a batch of telemetry: it is lost and counted");
         }
-        on_disk(spool, move |spool| spool.settle(&waiting, delivered)).await?;
+        spool.settled(waiting, delivered).await.map_err(unusable)?;
         Ok(Some(bytes))
     }
 }
@@ -69,16 +67,5 @@ fn request(waiting: &Waiting, spool: &Spool) -> v1::SendTelemetryRequest {
         otlp: waiting.record.otlp.clone(),
         lost: Some(v1::TelemetryLoss { spans, log_records, data_points }),
         waiting_bytes: spool.bytes(),
-    }
-}
-
-async fn on_disk<T: Send + 'static>(
-    spool: &Arc<Spool>,
-    act: impl FnOnce(&Spool) -> io::Result<T> + Send + 'static,
-) -> Result<T, String> {
-    let spool = spool.clone();
-    match spawn_blocking(move || act(&spool)).await {
-        Ok(done) => done.map_err(|error| format!("the spool cannot be used: {error}")),
-        Err(error) => Err(error.to_string()),
     }
 }

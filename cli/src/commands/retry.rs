@@ -3,6 +3,7 @@
 use gantry_proto::{
     Verdict,
     v1::{self, StepFate},
+    words::step_fate,
 };
 use serde_json::{Value, json};
 
@@ -94,19 +95,10 @@ fn steps(steps: &[v1::StepVerdict], columns: usize) -> String {
 
 fn step(step: &v1::StepVerdict) -> Value {
     let reason = (!step.reason.is_empty()).then_some(&step.reason);
-    json!({ "step": step.step, "fate": word(step.fate()), "reason": reason })
+    json!({ "step": step.step, "fate": step_fate(step.fate()), "reason": reason })
 }
 
-fn word(fate: StepFate) -> &'static str {
-    match fate {
-        StepFate::Kept => "kept",
-        StepFate::Redone => "redone",
-        StepFate::Blocked => "blocked",
-        StepFate::Unspecified => "unknown",
-    }
-}
-
-/// The same, for people.
+/// What becomes of a step, for people.
 fn shown(fate: StepFate) -> &'static str {
     match fate {
         StepFate::Kept => word!("kept", "保留"),

@@ -1,10 +1,10 @@
 //! Hands on to the collector what waits in the spool, one batch after the other.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use gantry_proto::error::causes;
 use gantry_telemetry::{Collector, Intake as _, SendError, Spool};
-use tokio::{task::spawn_blocking, time::timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Recorder;
@@ -54,7 +54,8 @@ impl Recorder {
 
 /// Whether there was something, and it is settled.
 async fn step(collector: &Collector, spool: &Arc<Spool>) -> Result<bool, String> {
-    let Some(waiting) = on_disk(spool, |spool| spool.oldest()).await? else { return Ok(false) };
+    let unusable = |error| format!("the spool cannot be used: {error}");
+    let Some(waiting) = spool.next().await.map_err(unusable)? else { return Ok(false) };
     let delivered = match collector.send(&waiting.record).await {
         Ok(refused) => {
             spool.lost(waiting.record.signal, refused);
@@ -66,17 +67,6 @@ async fn step(collector: &Collector, spool: &Arc<Spool>) -> Result<bool, String>
         }
         Err(error @ SendError::Later(_)) => return Err(causes(&error).join(": ")),
     };
-    on_disk(spool, move |spool| spool.settle(&waiting, delivered)).await?;
+    spool.settled(waiting, delivered).await.map_err(unusable)?;
     Ok(true)
-}
-
-async fn on_disk<T: Send + 'static>(
-    spool: &Arc<Spool>,
-    act: impl FnOnce(&Spool) -> io::Result<T> + Send + 'static,
-) -> Result<T, String> {
-    let spool = spool.clone();
-    match spawn_blocking(move || act(&spool)).await {
-        Ok(done) => done.map_err(|error| format!("the spool cannot be read: {error}")),
-        Err(error) => Err(error.to_string()),
-    }
 }

@@ -16,5 +16,6 @@ mod moving;
 mod orders;
 mod settings;
 mod store;
+mod telemetry;
 mod web;
 mod web_acts;

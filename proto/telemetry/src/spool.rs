@@ -10,10 +10,10 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
     export::RECORD_MAX,
@@ -189,6 +189,24 @@ impl Spool {
             state.lost.add(record.signal, record.items.into());
         }
         self.keep_place(&state)
+    }
+
+    /// [`Spool::oldest`] for who must not block.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn next(self: &Arc<Self>) -> io::Result<Option<Waiting>> {
+        let spool = self.clone();
+        spawn_blocking(move || spool.oldest()).await.map_err(io::Error::other)?
+    }
+
+    /// [`Spool::settle`] for who must not block.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn settled(self: &Arc<Self>, waiting: Waiting, delivered: bool) -> io::Result<()> {
+        let spool = self.clone();
+        spawn_blocking(move || spool.settle(&waiting, delivered)).await.map_err(io::Error::other)?
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

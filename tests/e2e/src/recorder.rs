@@ -3,13 +3,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::{Context as _, ensure};
+use flate2::read::GzDecoder;
 use gantry_proto::JoinFile;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
@@ -92,7 +94,7 @@ impl Recorder {
     /// Every whole message so far.
     ///
     /// # Errors
-    /// When something was said that is no HTTP/2, is compressed, or is too much: then nothing could be searched.
+    /// When something was said that is no HTTP/2, cannot be unpacked, or is too much: then nothing could be searched.
     pub fn messages(&self) -> anyhow::Result<Messages> {
         let mut messages = Messages::default();
         for said in self.said.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -173,12 +175,23 @@ fn streams(said: &[u8]) -> anyhow::Result<BTreeMap<u32, Vec<u8>>> {
 /// The messages of one stream.
 fn split(mut stream: &[u8], out: &mut Vec<Vec<u8>>) -> anyhow::Result<()> {
     while let Some((&[compressed, length @ ..], body)) = stream.split_first_chunk::<MESSAGE_HEAD>() {
-        ensure!(compressed == 0, "a compressed message");
         let Some((message, after)) = body.split_at_checked(u32::from_be_bytes(length) as usize) else { break };
-        out.push(message.to_vec());
+        out.push(match compressed {
+            0 => message.to_vec(),
+            _ => unpacked(message)?,
+        });
         stream = after;
     }
     Ok(())
+}
+
+/// What a message was before it was compressed: by gzip, the only way that either side offers.
+fn unpacked(message: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut plain = Vec::new();
+    let read = GzDecoder::new(message).take(KEPT_MAX as u64).read_to_end(&mut plain);
+    read.context("a compressed message that is no gzip")?;
+    ensure!(plain.len() < KEPT_MAX, "more was said than is kept");
+    Ok(plain)
 }
 
 fn server(tls: &Path) -> anyhow::Result<ServerConfig> {
@@ -212,6 +225,10 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+
     use super::*;
 
     fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -234,7 +251,14 @@ mod tests {
         let mut messages = Vec::new();
         streams(&said).unwrap().values().for_each(|stream| split(stream, &mut messages).unwrap());
         assert_eq!(messages, [b"canary".to_vec(), Vec::new()]);
-        assert!(split(&[1, 0, 0, 0, 0], &mut messages).is_err(), "what is compressed cannot be searched");
+        assert!(split(&[1, 0, 0, 0, 1, 7], &mut messages).is_err(), "what cannot be unpacked cannot be searched");
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(b"canary").unwrap();
+        let packed = packed.finish().unwrap();
+        let said = [&[1][..], &u32::try_from(packed.len()).unwrap().to_be_bytes(), &packed].concat();
+        messages.clear();
+        split(&said, &mut messages).unwrap();
+        assert_eq!(messages, [b"canary".to_vec()]);
         assert!(streams(&frame(99, 1, b"")).is_err());
     }
 }

@@ -1,3 +1,5 @@
+//! The spool: order, bounds, losses, damage.
+
 use super::*;
 
 fn record(signal: Signal, items: u32, bytes: usize, fill: u8) -> Record {
