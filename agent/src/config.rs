@@ -4,6 +4,7 @@
 //! simulator takes a minute instead of an hour. Time-outs of real sockets are never scaled.
 
 mod allow;
+mod differing;
 mod doctor;
 mod iso;
 mod proxy;

@@ -248,6 +248,8 @@ impl Walk {
 
     /// The first event of the epoch, or a word that the job goes on.
     async fn begin(&mut self) -> Result<(), Halt> {
+        // Beside the job's other log records, so that whoever gets its bundle has them.
+        tracing::info!(settings = %self.job.settings.differing(), "the agent's settings that are not the defaults");
         if self.job.log.journal().tail().started {
             let next = self.table.get(self.place.next).map(|info| info.id.to_string());
             let message = match (&self.place.halted, next) {

@@ -19,7 +19,8 @@ Examples:
 
 /// See [`super::Command::Bundle`].
 pub(super) const BUNDLE_HELP: &str = "\
-The archive has the job, all of its events, its plan, result, resources, times, the report as a page and as JSON, the \
+The archive has the job, all of its events, the spans and log records of controller and agent that belong to it (with the \
+agent's settings that are not the defaults), its plan, result, resources, times, the report as a page and as JSON, the \
 agents of its site, the audit log's records where your role may read them, the versions and your own connection \
 settings. The report is Chinese, or English with --lang en. manifest.json names each part, what is missing and why, and what is not part of it, such as the log files on \
 the bastion. It holds no password, token or key: everything goes once more through the rules that keep them out. Only \

@@ -1,10 +1,11 @@
 //! A job that failed, in one archive: what somebody needs who was not there.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use gantry_e2e::{Lab, lab::text};
 use gantry_proto::reason;
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
 use crate::support::{quick_with, unpacked};
 
@@ -19,6 +20,16 @@ async fn a_failed_job_is_bundled_and_its_code_explained() -> anyhow::Result<()> 
     let title = reason::page("installer_failed").unwrap().zh.title;
     assert!(explained.status.success() && text(&explained).contains(title), "{}", text(&explained));
 
+    // The job's own span comes last of all that its agent hands over.
+    let whole =
+        |trace: &Value| trace["spans"].as_array().is_some_and(|all| all.iter().any(|span| span["name"] == "job"));
+    timeout(Duration::from_secs(60), async {
+        while !whole(&lab.ctl_json(&["-o", "json", "trace", &job]).await?) {
+            sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await??;
     let out = lab.dir().join("case.zip");
     let manifest = lab.ctl_json(&["-o", "json", "bundle", &job, "--out", out.to_str().unwrap()]).await?;
     let gaps: Vec<&Value> =
@@ -34,6 +45,17 @@ async fn a_failed_job_is_bundled_and_its_code_explained() -> anyhow::Result<()> 
     assert_eq!(document("agents.json")[0]["agent_id"], gantry_e2e::lab::AGENT);
     assert!(document("times.json")["timings"]["phases"]["upload_s"].is_number(), "{}", document("times.json"));
     let lines = |name: &str| String::from_utf8_lossy(&files[name]).lines().count();
+    let objects = |name: &str| -> Vec<Value> {
+        String::from_utf8_lossy(&files[name]).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let spans = objects("spans.jsonl");
+    let install = spans.iter().find(|span| span["name"] == "step install").unwrap();
+    assert_eq!(install["attributes"]["error.type"], "installer_failed");
+    assert!(manifest["trace"]["trace_ids"].as_array().unwrap().contains(&install["trace_id"]), "{manifest:#}");
+    let records = objects("log.jsonl");
+    let settings = records.iter().find_map(|record| record["fields"]["settings"].as_str()).unwrap();
+    let settings: Value = serde_json::from_str(settings)?;
+    assert_eq!(settings["timing"]["time_scale"], crate::support::SCALE, "{settings}");
     let last = document("job.json")["last_seq"].as_u64().unwrap();
     assert_eq!(lines("events.jsonl") as u64, last);
     assert!(lines("audit.jsonl") >= 2, "asked and done");
