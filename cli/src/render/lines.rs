@@ -132,11 +132,15 @@ impl Teller {
             }
             Body::Note { level: Level::Debug, .. } | Body::Intent { .. } | Body::IntentOutcome { .. } => return None,
             Body::Fact { .. } | Body::Unknown => return None,
-            Body::Note { step: Some(id), message, code, .. } => {
-                let (step, said) = (step(id), reason::told(code, message));
-                say!("{step}: {said}", "{step}：{said}")
+            Body::Note { step: id, level, code, message, .. } => {
+                // The word of a note that is no trouble may be the code of an error elsewhere.
+                let trouble = matches!(level, Level::Warning | Level::Error);
+                let said = if trouble { reason::told(code, message) } else { message.clone() };
+                match id.as_ref().map(step) {
+                    Some(step) => say!("{step}: {said}", "{step}：{said}"),
+                    None => said,
+                }
             }
-            Body::Note { message, code, .. } => reason::told(code, message),
             Body::CancelAccepted { by, reason } if reason.is_empty() => say!("cancelled by {by}", "由 {by} 取消"),
             Body::CancelAccepted { by, reason } => say!("cancelled by {by}: {reason}", "由 {by} 取消：{reason}"),
             Body::Paused { by, reason } if reason.is_empty() => say!("held by {by}", "由 {by} 暂停"),

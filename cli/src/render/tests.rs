@@ -1,15 +1,16 @@
 //! What people see in Chinese, word for word, and that columns stay columns: a Chinese character takes two.
 
 use gantry_proto::{
-    Problem, Severity, Verdict,
+    Body, Event, Level, Problem, Severity, Verdict,
     audit::{Fault, Hash, Head, Verified},
     v1,
 };
 use jiff::Timestamp;
 
-use super::{agents, audit, diff, findings, jobs, paint::Paint, plan, question, text};
+use super::{agents, audit, diff, findings, jobs, lines::Teller, paint::Paint, plan, question, text};
 use crate::{
     args::Lang,
+    follow::{Heard, Known},
     language::{Said, within},
 };
 
@@ -140,4 +141,17 @@ fn a_job_that_waits_tells_programs_the_same() {
     let said: &Said = &failure.sentence();
     assert_eq!(said.english(), "job 3f2a1b0c waits for an operator: the VM is gone");
     shows("waits_zh", || failure.text(Paint::PLAIN));
+}
+
+/// The cluster's jobs have a note of a word that the controller has for an error.
+#[test]
+fn a_note_that_is_no_trouble_is_not_told_as_an_error_of_the_same_word() {
+    let said = |level| {
+        let (message, extra) = ("the cluster's job is done".to_owned(), Default::default());
+        let body = Body::Note { step: None, level, code: "job_state".into(), message, extra };
+        let heard = Heard::Event(Event { seq: 1, epoch: 1, at: now(), body }.into());
+        within(Lang::Zh, || Teller::default().tell(&heard, &Known::default(), now()).unwrap().text)
+    };
+    assert_eq!(said(Level::Info), "the cluster's job is done");
+    assert_eq!(said(Level::Warning), "作业当前状态不允许该操作（the cluster's job is done）");
 }
