@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use gantry_proto::METHODS;
 use gantry_telemetry::Signal;
 use opentelemetry::{
     KeyValue, global,
@@ -191,10 +192,11 @@ impl Metrics {
         self.store_failures.add(u64::from(!done), &[]);
     }
 
-    /// A call was answered. `call`: one of the contract.
+    /// A call was answered. One that is not of the contract is "other": anybody may ask for anything.
     pub(crate) fn answered(&self, call: &str, code: Code, took: Duration) {
         let status = format!("{code:?}");
-        self.call_duration.record(took.as_secs_f64(), &[self.bounded("call", call), KeyValue::new("status", status)]);
+        let call = METHODS.iter().find(|method| **method == call).copied().unwrap_or("other");
+        self.call_duration.record(took.as_secs_f64(), &[word("call", call), KeyValue::new("status", status)]);
     }
 
     /// Telemetry was lost.

@@ -55,7 +55,8 @@ impl Link {
         if !delivered {
             tracing::warn!("the controller refuses a batch of telemetry: it is lost and counted");
         }
-        spool.settled(waiting, delivered).await.map_err(unusable)?;
+        let refused = if delivered { 0 } else { waiting.record.items.into() };
+        spool.settled(waiting, refused).await.map_err(unusable)?;
         Ok(Some(bytes))
     }
 }

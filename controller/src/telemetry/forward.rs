@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use gantry_proto::error::causes;
-use gantry_telemetry::{Collector, Intake as _, SendError, Spool};
+use gantry_telemetry::{Collector, SendError, Spool};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -56,17 +56,14 @@ impl Recorder {
 async fn step(collector: &Collector, spool: &Arc<Spool>) -> Result<bool, String> {
     let unusable = |error| format!("the spool cannot be used: {error}");
     let Some(waiting) = spool.next().await.map_err(unusable)? else { return Ok(false) };
-    let delivered = match collector.send(&waiting.record).await {
-        Ok(refused) => {
-            spool.lost(waiting.record.signal, refused);
-            true
-        }
+    let refused = match collector.send(&waiting.record).await {
+        Ok(refused) => refused,
         Err(error @ SendError::Never(_)) => {
             tracing::warn!(why = %causes(&error).join(": "), "the collector refuses a batch: it is lost and counted");
-            false
+            waiting.record.items.into()
         }
         Err(error @ SendError::Later(_)) => return Err(causes(&error).join(": ")),
     };
-    spool.settled(waiting, delivered).await.map_err(unusable)?;
+    spool.settled(waiting, refused).await.map_err(unusable)?;
     Ok(true)
 }

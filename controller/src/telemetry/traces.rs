@@ -2,9 +2,9 @@
 //! a new one the oldest goes.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fs::{self, File, OpenOptions},
-    io::{self, BufReader, Read as _, Write as _},
+    io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     pin::Pin,
@@ -42,8 +42,10 @@ pub(super) struct Traces {
 
 #[derive(Debug, Default)]
 struct Kept {
-    /// Oldest first, by their first part.
+    /// Oldest first, and how long each file is.
     jobs: VecDeque<(JobId, u64)>,
+    /// Files of before, whose end may be torn: looked at before something is added.
+    unsure: BTreeSet<JobId>,
     /// The last write failed, and that was told.
     failing: bool,
 }
@@ -61,7 +63,8 @@ impl Traces {
         }
         // A job's id begins with its time.
         jobs.sort_unstable();
-        let kept = Kept { jobs: jobs.into(), failing: false };
+        let unsure = jobs.iter().map(|(job, _)| *job).collect();
+        let kept = Kept { jobs: jobs.into(), unsure, failing: false };
         Ok(Self { directory: directory.to_owned(), each, all, kept: Mutex::new(kept) })
     }
 
@@ -91,6 +94,14 @@ impl Traces {
                 kept.jobs.len() - 1
             }
         };
+        if kept.unsure.contains(&job) {
+            kept.jobs[place].1 = match whole(&self.path(job)) {
+                // Somebody has taken it away.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                length => length?,
+            };
+            kept.unsure.remove(&job);
+        }
         if kept.jobs[place].1 + length > self.each || part.otlp.len() > PART_MAX {
             return Ok(());
         }
@@ -109,6 +120,7 @@ impl Traces {
             // The one at work is not the one that goes.
             let Some(oldest) = kept.jobs.iter().position(|(known, _)| *known != job) else { break };
             if let Some((old, _)) = kept.jobs.remove(oldest) {
+                kept.unsure.remove(&old);
                 fs::remove_file(self.path(old))?;
             }
         }
@@ -134,7 +146,7 @@ impl Traces {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 Err(error) => return Err(error),
             }
-            let length = header[1..].iter().fold(0, |number: usize, byte| number << 8 | usize::from(*byte));
+            let length = length_of(&header);
             let signal =
                 v1::Signal::try_from(i32::from(header[0])).ok().and_then(|signal| Signal::try_from(signal).ok());
             let Some(signal) = signal.filter(|_| length <= PART_MAX) else { return Ok(()) };
@@ -150,6 +162,28 @@ impl Traces {
             }
         }
     }
+}
+
+fn length_of(header: &[u8; HEADER]) -> usize {
+    header[1..].iter().fold(0, |number: usize, byte| number << 8 | usize::from(*byte))
+}
+
+/// Cuts off a part that was not written to its end; gives the length.
+fn whole(path: &Path) -> io::Result<u64> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let (there, mut end) = (file.metadata()?.len(), 0);
+    let mut header = [0; HEADER];
+    while end + HEADER as u64 <= there {
+        file.seek(SeekFrom::Start(end))?;
+        file.read_exact(&mut header)?;
+        let next = end + (HEADER + length_of(&header)) as u64;
+        if next > there {
+            break;
+        }
+        end = next;
+    }
+    file.set_len(end)?;
+    Ok(end)
 }
 
 /// The parts of a job's trace, read as fast as they are taken. The reading thread ends with the stream.
@@ -203,6 +237,8 @@ mod tests {
         fs::write(&path, &whole[..whole.len() - 1]).unwrap();
         let traces = Traces::open(home.path(), 1 << 20, 1 << 20).unwrap();
         assert_eq!(read(&traces, job), [vec![1; 100]]);
+        traces.add(job, &part(3, 20));
+        assert_eq!(read(&traces, job), [vec![1; 100], vec![3; 20]], "what is torn is not in the middle");
         assert_eq!(read(&traces, other), [vec![9; 10]]);
         assert!(read(&traces, JobId::new()).is_empty());
     }

@@ -10,7 +10,10 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tokio::{sync::Notify, task::spawn_blocking};
@@ -36,6 +39,10 @@ pub struct Spool {
     directory: PathBuf,
     limit: u64,
     state: Mutex<State>,
+    /// Lost so far, by kind, and bytes that wait: outside of the state, which is held while the disk is at work, so that
+    /// nobody who only asks or counts waits for it.
+    lost: [AtomicU64; 3],
+    waiting: AtomicU64,
     news: Notify,
 }
 
@@ -61,7 +68,6 @@ struct State {
     writer: File,
     /// In the oldest segment.
     read: u64,
-    lost: Loss,
     place: File,
     /// The last write failed, and that was told.
     failing: bool,
@@ -109,13 +115,16 @@ impl Spool {
         let newest = segments.back().map_or(1, |segment| segment.number);
         let mut writer = open(&segment_path(directory, newest))?;
         writer.seek(SeekFrom::End(0))?;
-        let state = State { segments, writer, read, lost, place, failing: false };
+        let state = State { segments, writer, read, place, failing: false };
         let spool = Self {
             directory: directory.to_owned(),
             limit: limit.max(LEAST),
             state: Mutex::new(state),
+            lost: Signal::ALL.map(|signal| lost.of(signal).into()),
+            waiting: AtomicU64::default(),
             news: Notify::new(),
         };
+        spool.count(&spool.state());
         Ok(spool)
     }
 
@@ -126,13 +135,19 @@ impl Spool {
 
     /// What was lost, ever.
     pub fn loss(&self) -> Loss {
-        self.state().lost
+        let mut loss = Loss::default();
+        Signal::ALL.into_iter().zip(&self.lost).for_each(|(signal, lost)| loss.add(signal, lost.load(Relaxed)));
+        loss
     }
 
     /// Bytes that wait.
     pub fn bytes(&self) -> u64 {
-        let state = self.state();
-        state.segments.iter().map(|segment| segment.bytes).sum::<u64>().saturating_sub(state.read)
+        self.waiting.load(Relaxed)
+    }
+
+    fn count(&self, state: &State) {
+        let bytes: u64 = state.segments.iter().map(|segment| segment.bytes).sum();
+        self.waiting.store(bytes.saturating_sub(state.read), Relaxed);
     }
 
     /// The oldest record that was not delivered (blocking).
@@ -161,7 +176,7 @@ impl Spool {
                 None => {
                     // The rest of the segment cannot be told apart any more.
                     let (unread, bytes) = (segment.unread, segment.bytes);
-                    Signal::ALL.into_iter().for_each(|signal| state.lost.add(signal, unread.of(signal)));
+                    Signal::ALL.into_iter().for_each(|signal| self.lost(signal, unread.of(signal)));
                     state.read = bytes;
                     if let Some(segment) = state.segments.front_mut() {
                         segment.unread = Loss::default();
@@ -172,11 +187,12 @@ impl Spool {
         }
     }
 
-    /// The record is where it belongs, or nobody will ever take it: then it counts as lost (blocking).
+    /// The record is where it belongs but for so many of its items, which nobody will ever take: they count as lost
+    /// (blocking).
     ///
     /// # Errors
     /// When the place of the reader cannot be written.
-    pub fn settle(&self, waiting: &Waiting, delivered: bool) -> io::Result<()> {
+    pub fn settle(&self, waiting: &Waiting, refused: u64) -> io::Result<()> {
         let mut state = self.state();
         let Waiting { record, at, next } = waiting;
         let read = state.read;
@@ -185,9 +201,7 @@ impl Spool {
         let Some(segment) = here else { return Ok(()) };
         segment.unread.take(record.signal, record.items.into());
         state.read = *next;
-        if !delivered {
-            state.lost.add(record.signal, record.items.into());
-        }
+        self.lost(record.signal, refused);
         self.keep_place(&state)
     }
 
@@ -204,9 +218,9 @@ impl Spool {
     ///
     /// # Errors
     /// As there.
-    pub async fn settled(self: &Arc<Self>, waiting: Waiting, delivered: bool) -> io::Result<()> {
+    pub async fn settled(self: &Arc<Self>, waiting: Waiting, refused: u64) -> io::Result<()> {
         let spool = self.clone();
-        spawn_blocking(move || spool.settle(&waiting, delivered)).await.map_err(io::Error::other)?
+        spawn_blocking(move || spool.settle(&waiting, refused)).await.map_err(io::Error::other)?
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -250,15 +264,16 @@ impl Spool {
     /// What was not read of it is lost.
     fn drop_oldest(&self, state: &mut State) -> io::Result<()> {
         let Some(oldest) = state.segments.pop_front() else { return Ok(()) };
-        Signal::ALL.into_iter().for_each(|signal| state.lost.add(signal, oldest.unread.of(signal)));
+        Signal::ALL.into_iter().for_each(|signal| self.lost(signal, oldest.unread.of(signal)));
         state.read = 0;
         self.keep_place(state)?;
         fs::remove_file(segment_path(&self.directory, oldest.number))
     }
 
     fn keep_place(&self, state: &State) -> io::Result<()> {
+        self.count(state);
         let segment = state.segments.front().map_or(0, |first| first.number);
-        let Loss { spans, log_records, data_points } = state.lost;
+        let Loss { spans, log_records, data_points } = self.loss();
         let mut bytes = Vec::with_capacity(PLACE);
         [segment, state.read, spans, log_records, data_points].iter().for_each(|n| bytes.extend(n.to_be_bytes()));
         bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
@@ -270,9 +285,12 @@ impl Intake for Spool {
     fn take(&self, record: Record) {
         let mut state = self.state();
         match self.write(&mut state, &record) {
-            Ok(()) => state.failing = false,
+            Ok(()) => {
+                state.failing = false;
+                self.count(&state);
+            }
             Err(error) => {
-                state.lost.add(record.signal, record.items.into());
+                self.lost(record.signal, record.items.into());
                 // Once: what is told here comes back here.
                 if !std::mem::replace(&mut state.failing, true) {
                     drop(state);
@@ -284,7 +302,11 @@ impl Intake for Spool {
     }
 
     fn lost(&self, signal: Signal, items: u64) {
-        self.state().lost.add(signal, items);
+        for (known, lost) in Signal::ALL.into_iter().zip(&self.lost) {
+            if known == signal {
+                lost.fetch_add(items, Relaxed);
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ fn record(signal: Signal, items: u32, bytes: usize, fill: u8) -> Record {
 fn drain(spool: &Spool) -> Vec<Record> {
     let mut all = Vec::new();
     while let Some(waiting) = spool.oldest().unwrap() {
-        spool.settle(&waiting, true).unwrap();
+        spool.settle(&waiting, 0).unwrap();
         all.push(waiting.record);
     }
     all
@@ -28,7 +28,7 @@ fn what_goes_in_comes_out_in_order_and_once_and_after_a_restart() {
         assert_eq!(waiting.record, *expected);
         // Not settled: it is told again.
         assert_eq!(spool.oldest().unwrap().unwrap().record, *expected);
-        spool.settle(&waiting, true).unwrap();
+        spool.settle(&waiting, 0).unwrap();
     }
     drop(spool);
     let spool = Spool::open(home.path(), 0).unwrap();
@@ -72,7 +72,7 @@ fn a_record_that_is_given_up_while_it_is_sent_counts_once() {
     spool.take(record(Signal::Traces, 5, 900_000, 1));
     let waiting = spool.oldest().unwrap().unwrap();
     (0..12).for_each(|_| spool.take(record(Signal::Logs, 1, 900_000, 2)));
-    spool.settle(&waiting, true).unwrap();
+    spool.settle(&waiting, 0).unwrap();
     let got = drain(&spool);
     assert_eq!(spool.loss().spans, 5);
     assert_eq!(spool.loss().log_records + got.len() as u64, 12);
@@ -85,7 +85,7 @@ fn a_record_that_nobody_takes_is_counted_as_lost() {
     spool.take(record(Signal::Metrics, 3, 10, 1));
     spool.take(record(Signal::Metrics, 4, 10, 1));
     let waiting = spool.oldest().unwrap().unwrap();
-    spool.settle(&waiting, false).unwrap();
+    spool.settle(&waiting, waiting.record.items.into()).unwrap();
     assert_eq!(drain(&spool).len(), 1);
     assert_eq!(spool.loss(), Loss { data_points: 3, ..Loss::default() });
 }
